@@ -1,0 +1,66 @@
+# Every command of the project. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help run test services services-stop services-status bench check lint types borders fix messages lock clean
+
+BIN := .venv/bin
+SERVICES = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3) scripts/services.py
+UV ?= uv
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Set up and start everything; Ctrl-C stops it
+	@scripts/setup.sh
+	@$(BIN)/python scripts/run.py
+
+test: ## Run all tests: embedded, then on real MariaDB, Redis and Kafka
+	@scripts/setup.sh --dev
+	@scripts/test.sh
+
+services: ## Start MariaDB, Redis and Kafka for hand work
+	@$(SERVICES) start
+	@$(SERVICES) env
+
+services-stop: ## Stop the services that were started here
+	@$(SERVICES) stop
+
+services-status: ## Say which services run and where
+	@$(SERVICES) status || true
+
+bench: ## Measure the added latency and the outbox beside the raw floor
+	@scripts/setup.sh --dev
+	@$(BIN)/python -m bench
+
+check: lint types borders ## Lint, types and borders
+
+lint: ## Check style and format
+	@scripts/setup.sh --dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: ## Check types
+	@scripts/setup.sh --dev
+	@$(BIN)/mypy .
+
+borders: ## Check the borders between and inside the apps
+	@scripts/setup.sh --dev
+	@$(BIN)/lint-imports
+
+fix: ## Mend what ruff can mend
+	@scripts/setup.sh --dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+messages: ## Collect sentences to translate and compile the translations; needs gettext
+	@$(BIN)/python manage.py makemessages --locale zh_Hans --no-location --no-wrap --no-obsolete -i var -i tests
+	@$(BIN)/python manage.py compilemessages --locale zh_Hans --ignore .venv
+
+lock: ## Pin requirements*.in into requirements*.txt; needs uv
+	@for name in requirements requirements-dev; do \
+	  $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	    --custom-compile-command "make lock" $$name.in --output-file $$name.txt || exit 1; \
+	done
+
+clean: ## Remove caches; data in var/ and the environment stay
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv/*' -not -path './var/*' -prune -exec rm -rf {} +
