@@ -1,0 +1,258 @@
+"""The operators' pages of users, their token sessions and the log of what operators did.
+
+Users are never deleted here: that would take every conversation along in one request. They are switched off instead,
+which ends their tokens too.
+"""
+
+from typing import Any, cast
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from smartflow.accounts import operations
+from smartflow.accounts.contracts import AuthenticatedUser
+from smartflow.accounts.models import TokenSession, User
+from smartflow.api.keyset_admin import (
+    KeysetAdmin,
+    ReadOnlyKeysetAdmin,
+    coloured_label,
+    column,
+    operator_action,
+    short_id,
+)
+from smartflow.kernel.clock import utc_now
+
+SESSIONS_SHOWN = 20
+END_SESSION = "accounts.end_tokensession"
+POWERS = ("is_staff", "is_superuser", "groups")
+SESSION_COLOURS = {"live": "success", "ended": "default", "expired": "default"}
+SESSION_STATES: dict[str, Any] = {"live": _("live"), "ended": _("ended"), "expired": _("expired")}
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
+    """Groups of operators and what they may do."""
+
+
+class PasswordForm(AdminPasswordChangeForm):  # type: ignore[misc]
+    """Sets a user's password and ends their sessions: whoever knew the old one is out."""
+
+    def save(self, commit: bool = True) -> User:
+        """Write the one column; saving the whole row would undo a token count written meanwhile."""
+        user: User = super().save(commit=False)
+        if commit:
+            with transaction.atomic():
+                user.save(update_fields=["password"])
+                operations.end_all_sessions(by=_as_actor(user), keep_current=False, now=utc_now())
+        return user
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, KeysetAdmin):  # type: ignore[misc, type-arg]
+    """Users with their quota; found by name (unique) or id. What an operator may do comes from groups."""
+
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = PasswordForm
+    keyset = ("-id",)
+    ordering = ("-id",)
+    list_display = ("username", "id", "quota", "token_limit", "token_usage", "is_active", "is_staff", "date_joined")
+    list_filter = ()
+    filter_horizontal = ()
+    autocomplete_fields = ("groups",)
+    search_fields = ("username",)
+    search_help_text = _("user name or user id, exact")
+    readonly_fields = ("quota", "token_usage", "last_reset_at", "date_joined", "last_login")
+    change_form_outer_after_template = "accounts/user_sessions.html"
+    fieldsets = (
+        (_("User"), {"fields": (("username", "phone_number"), "password")}),
+        (_("Quota"), {"fields": (("token_limit", "token_usage"), ("quota", "last_reset_at"))}),
+        (_("Permissions"), {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
+        (_("When"), {"fields": (("date_joined", "last_login"),)}),
+    )
+    add_fieldsets = (
+        (None, {"fields": ("username", "phone_number", "token_limit", "usable_password", "password1", "password2")}),
+    )
+
+    def find(self, request: HttpRequest, queryset: QuerySet[User], term: str) -> QuerySet[User]:
+        ids = list(User.objects.filter(username=term).values_list("pk", flat=True))
+        if term.isascii() and term.isdigit() and len(term) < 10:
+            ids.append(int(term))
+        return queryset.filter(pk__in=ids)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
+    ) -> tuple[QuerySet[User], bool]:
+        return KeysetAdmin.get_search_results(self, request, queryset, search_term)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        # Otherwise an operator could set a superuser's password and become one.
+        if obj is not None and obj.is_superuser and not request.user.is_superuser:
+            return False
+        return bool(super().has_change_permission(request, obj))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        fields = tuple(super().get_readonly_fields(request, obj))
+        return fields if request.user.is_superuser else (*fields, *POWERS)
+
+    def save_model(self, request: HttpRequest, obj: User, form: "ModelForm[User]", change: Any) -> None:
+        """Write only what was changed; saving the whole row would undo a token count written meanwhile."""
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        columns = {field.name for field in User._meta.concrete_fields}
+        changed = [name for name in form.changed_data if name in columns]
+        if changed:
+            obj.save(update_fields=changed)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        sessions: list[dict[str, Any]] = []
+        if object_id.isascii() and object_id.isdigit() and request.user.has_perm("accounts.view_tokensession"):
+            now = utc_now()
+            rows = TokenSession.objects.filter(user_id=int(object_id)).order_by("-created_at", "-id")[:SESSIONS_SHOWN]
+            sessions = [{"session": row, **_state_line(row, now)} for row in rows]
+        context = {**(extra_context or {}), "sessions": sessions, "sessions_of": object_id}
+        response: HttpResponse = super().change_view(request, object_id, form_url, context)
+        return response
+
+    @column(description=_("used"))
+    def quota(self, user: User) -> SafeString | str:
+        if user.token_limit <= 0:
+            return "-"
+        share = round(100 * user.token_usage / user.token_limit)
+        return format_html(
+            '<span class="flex flex-row items-center gap-2"><span class="bg-base-200 rounded-default overflow-hidden '
+            'dark:bg-base-700" style="display:inline-block;width:6rem;height:6px"><span class="{} block" '
+            'style="width:{}%;height:6px"></span></span>{}%</span>',
+            "bg-red-600" if share >= 100 else "bg-primary-600",
+            min(share, 100),
+            share,
+        )
+
+
+@admin.register(TokenSession)
+class TokenSessionAdmin(ReadOnlyKeysetAdmin):
+    """Sign-ins by user, newest first within each (idx_session_user_created); found by session id or user."""
+
+    keyset = ("-user_id", "-created_at", "-id")
+    list_display = (
+        "short_session_id",
+        "user",
+        "state",
+        "ip_address",
+        "user_agent",
+        "created_at",
+        "refreshed_at",
+        "revoke_reason",
+    )
+    list_select_related = ("user",)
+    search_fields = ("id",)
+    search_help_text = _("session id, user name or user id, exact")
+    actions = ("end_sessions",)
+    fields = (
+        ("id", "user"),
+        ("ip_address", "user_agent"),
+        ("state", "revoke_reason"),
+        ("created_at", "refreshed_at"),
+        ("expires_at", "revoked_at"),
+    )
+    readonly_fields = ("state",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TokenSession]:
+        queryset: QuerySet[TokenSession] = super().get_queryset(request)
+        return queryset.select_related("user").defer("user__password", "refresh_jti")
+
+    def find(self, request: HttpRequest, queryset: QuerySet[TokenSession], term: str) -> QuerySet[TokenSession]:
+        if TokenSession.objects.filter(pk=term).exists():
+            return queryset.filter(pk=term)
+        ids = list(User.objects.filter(username=term).values_list("pk", flat=True))
+        if term.isascii() and term.isdigit() and len(term) < 10:
+            ids.append(int(term))
+        return queryset.filter(user_id__in=ids)
+
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the operator may end sessions of users."""
+        return request.user.has_perm(END_SESSION)
+
+    @operator_action(description=_("End the sessions"), permissions=["end"])
+    def end_sessions(self, request: HttpRequest, queryset: QuerySet[TokenSession]) -> None:
+        """End the ticked sessions; their tokens are refused from now on."""
+        now = utc_now()
+        live = list(queryset.filter(revoked_at__isnull=True, expires_at__gt=now)[: self.list_per_page])
+        with transaction.atomic():
+            for session in live:
+                operations.end_session(
+                    by=_as_actor(session.user, session.pk), session_id=session.pk, now=now, reason="ended_by_operator"
+                )
+                LogEntry.objects.create(
+                    user_id=cast(int, request.user.pk),
+                    content_type=ContentType.objects.get_for_model(TokenSession),
+                    object_id=session.pk,
+                    object_repr=f"session of {session.user}",
+                    action_flag=CHANGE,
+                    change_message="ended by an operator",
+                )
+        ended = len(live)
+        text = ngettext("%(ended)d session was ended.", "%(ended)d sessions were ended.", ended) % {"ended": ended}
+        self.message_user(request, text, messages.SUCCESS if ended else messages.WARNING)
+
+    @column(description=_("session"))
+    def short_session_id(self, session: TokenSession) -> str:
+        return short_id(session.pk)
+
+    @column(description=_("state"))
+    def state(self, session: TokenSession) -> str:
+        name = _state_of(session, utc_now())
+        return coloured_label(SESSION_STATES[name], SESSION_COLOURS[name])
+
+
+@admin.register(LogEntry)
+class LogEntryAdmin(ReadOnlyKeysetAdmin):
+    """What operators did, newest first; found by operator."""
+
+    keyset = ("-id",)
+    list_display = ("action_time", "user", "content_type", "object_repr", "change_message")
+    list_select_related = ("user", "content_type")
+    search_fields = ("user__username",)
+    search_help_text = _("operator's user name, exact")
+
+    def find(self, request: HttpRequest, queryset: QuerySet[LogEntry], term: str) -> QuerySet[LogEntry]:
+        return queryset.filter(user_id__in=list(User.objects.filter(username=term).values_list("pk", flat=True)))
+
+
+def _state_of(session: TokenSession, now: Any) -> str:
+    if session.revoked_at is not None:
+        return "ended"
+    return "live" if session.expires_at > now else "expired"
+
+
+def _state_line(session: TokenSession, now: Any) -> dict[str, Any]:
+    name = _state_of(session, now)
+    url = reverse("admin:accounts_tokensession_change", args=[session.pk])
+    return {"state": SESSION_STATES[name], "colour": SESSION_COLOURS[name], "url": url}
+
+
+def _as_actor(user: User, session_id: str = "") -> AuthenticatedUser:
+    return AuthenticatedUser(user_id=user.pk, session_id=session_id, username=user.username)

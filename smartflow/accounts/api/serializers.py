@@ -1,0 +1,71 @@
+"""Shapes of the account routes. Lengths are counted in bytes by the operations, not in characters here."""
+
+from rest_framework import serializers
+
+from smartflow.api.serializers import StrictSerializer
+
+
+class RegisterRequest(StrictSerializer):
+    """What registering takes."""
+
+    username = serializers.CharField(help_text="At most 45 bytes, unique.")
+    password = serializers.CharField(trim_whitespace=False, help_text="8 characters or more, at most 229 bytes.")
+    phone_number = serializers.CharField(required=False, allow_blank=True, default="", help_text="At most 18 bytes.")
+
+
+class LoginRequest(StrictSerializer):
+    """What signing in takes."""
+
+    username = serializers.CharField()
+    password = serializers.CharField(trim_whitespace=False)
+
+
+class RefreshRequest(StrictSerializer):
+    """What a rotation takes."""
+
+    refresh_token = serializers.CharField()
+
+
+class EndAllRequest(StrictSerializer):
+    """Whether the session that asks stays."""
+
+    keep_current = serializers.BooleanField(required=False, default=False)
+
+
+class RegisteredUser(serializers.Serializer[object]):
+    """The new account."""
+
+    id = serializers.IntegerField()
+
+
+class TokenPairShape(serializers.Serializer[object]):
+    """A pair of tokens of one session."""
+
+    access_token = serializers.CharField()
+    refresh_token = serializers.CharField()
+
+
+class ProfileShape(serializers.Serializer[object]):
+    """The user's own account."""
+
+    id = serializers.IntegerField()
+    username = serializers.CharField()
+    token_limit = serializers.IntegerField()
+    token_usage = serializers.IntegerField()
+
+
+class SessionShape(serializers.Serializer[object]):
+    """One live session."""
+
+    id = serializers.UUIDField()
+    created_at = serializers.DateTimeField()
+    refreshed_at = serializers.DateTimeField()
+    user_agent = serializers.CharField()
+    ip_address = serializers.IPAddressField(allow_null=True)
+    is_current = serializers.BooleanField()
+
+
+class EndedSessions(serializers.Serializer[object]):
+    """How many sessions ended."""
+
+    ended_count = serializers.IntegerField()

@@ -1,0 +1,88 @@
+"""Every read of accounts. `authenticate_token` is the one check behind every request, streams included."""
+
+from datetime import datetime
+
+from smartflow.accounts.contracts import AuthenticatedUser, Profile, SessionView
+from smartflow.accounts.models import TokenSession, User
+from smartflow.accounts.tokens import ClaimsInvalid, read_access_token
+from smartflow.kernel.errors import Forbidden, NotFound
+from smartflow.kernel.text import noop as _
+
+# Larger: a longer page for someone who signs in by script. Older sessions can still be ended all at once.
+SESSIONS_SHOWN = 200
+
+
+class TokenMissing(Forbidden):
+    """The request carries no access token."""
+
+    code = "40009"
+    message = _("Sign in first: the access token is missing.")
+
+
+class SessionEnded(Forbidden):
+    """The token is genuine, but its session is over."""
+
+    code = "40017"
+    message = _("This session has ended. Sign in again.")
+
+
+def authenticate_token(*, header: str | None, now: datetime) -> AuthenticatedUser:
+    """
+    Return who the Authorization header speaks for.
+
+    Transaction: none; exactly one query, joined with the user. The database is asked each time, so nothing can
+                 outlive a revocation.
+    Raises:      TokenMissing 40009, TokenRefused 40011, ClaimsInvalid 40012, WrongTokenType 40016,
+                 SessionEnded 40017 (revoked, expired or gone session; switched-off user).
+    """
+    token = find_token(header=header)
+    if token is None:
+        raise TokenMissing
+    claims = read_access_token(token, now=now)
+    session = (
+        TokenSession.objects.select_related("user")
+        .only("user_id", "revoked_at", "expires_at", "user__username", "user__is_active")
+        .filter(pk=claims.session_id)
+        .first()
+    )
+    if session is None or session.revoked_at is not None or session.expires_at <= now or not session.user.is_active:
+        raise SessionEnded
+    if session.user_id != claims.user_id:
+        raise ClaimsInvalid
+    return AuthenticatedUser(user_id=session.user_id, session_id=session.id, username=session.user.username)
+
+
+def find_token(*, header: str | None) -> str | None:
+    """Return the token of `Bearer <token>` (any case) or of a bare token; None for anything else."""
+    words = (header or "").split()
+    if len(words) == 1 and words[0].lower() != "bearer":
+        return words[0]
+    if len(words) == 2 and words[0].lower() == "bearer":
+        return words[1]
+    return None
+
+
+def get_profile(*, user_id: int) -> Profile:
+    """Return the user's own view of their account."""
+    row = User.objects.filter(pk=user_id).values("id", "username", "token_limit", "token_usage").first()
+    if row is None:
+        raise NotFound
+    return Profile(**row)
+
+
+def list_sessions(*, user_id: int, current_session_id: str, now: datetime) -> list[SessionView]:
+    """Return the user's live sessions, newest first, at most SESSIONS_SHOWN."""
+    rows = TokenSession.objects.filter(user_id=user_id, revoked_at__isnull=True, expires_at__gt=now).order_by(
+        "-created_at", "-id"
+    )
+    return [
+        SessionView(
+            id=row.id,
+            created_at=row.created_at,
+            refreshed_at=row.refreshed_at,
+            user_agent=row.user_agent,
+            ip_address=row.ip_address,
+            is_current=row.id == current_session_id,
+        )
+        for row in rows[:SESSIONS_SHOWN]
+    ]

@@ -1,0 +1,28 @@
+"""ASGI entry point: the chat stream beside Django, everything else through it.
+
+The executor lives here, in the web process; it is made when the server starts and given a moment to end its runs when
+the server stops.
+"""
+
+import os
+import socket
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "smartflow.settings")
+django_application = get_asgi_application()
+
+# Django must be set up before anything that imports models.
+from smartflow.streams import Streams  # noqa: E402
+
+_streams = Streams(owner=f"{socket.gethostname()}:{os.getpid()}")
+
+
+async def application(scope, receive, send):  # type: ignore[no-untyped-def]
+    """Route one connection."""
+    if scope["type"] == "lifespan":
+        await _streams.live(receive, send)
+    elif scope["type"] == "http" and scope["path"] in _streams.paths:
+        await _streams.answer(scope, receive, send)
+    else:
+        await django_application(scope, receive, send)

@@ -1,0 +1,7 @@
+"""Health, logging, metrics and tracing."""
+
+from django.apps import AppConfig
+
+
+class ObservabilityConfig(AppConfig):
+    name = "smartflow.observability"

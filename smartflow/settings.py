@@ -1,0 +1,302 @@
+"""All settings, one file, no environment branches: variables choose parts behind the same interfaces.
+
+Unset variables give one machine's embedded parts: SQLite, the local transport, an offline model. Read through env.py.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from smartflow import secrets_file
+from smartflow.env import Environment, print_wrong_settings_as_a_sentence, wrong
+
+print_wrong_settings_as_a_sentence()
+BASE_DIR = Path(__file__).resolve().parent.parent
+ENV = Environment()
+VERSION = "0.1.0"
+
+# --- where things are -------------------------------------------------------------------------------------------------
+PORT = ENV.integer("PORT", 8000, low=1, high=65535, example="8000")
+DATA_DIR = ENV.folder("SMARTFLOW_DATA_DIR", BASE_DIR / "var")
+_database = ENV.database("DATABASE_URL", f"sqlite:///{DATA_DIR}/smartflow.sqlite3")
+REDIS_URL = ENV.url("REDIS_URL", schemes=("redis", "rediss"), example="redis://127.0.0.1:6379/0")
+KAFKA_BOOTSTRAP_SERVERS = ENV.hosts_with_ports("KAFKA_BOOTSTRAP_SERVERS", example="127.0.0.1:9092")
+CELERY_BROKER_URL = (
+    ENV.url("CELERY_BROKER_URL", schemes=("redis", "rediss", "filesystem"), example="redis://127.0.0.1:6379/1")
+    or REDIS_URL
+    or "filesystem://"
+)
+IS_EMBEDDED_DATABASE = _database["ENGINE"].endswith("sqlite3")
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+def _secret(name: str) -> str:
+    value = ENV.secret(name, low=secrets_file.MIN_LENGTH, example="$(openssl rand -base64 48)")
+    if value:
+        return value
+    if not IS_EMBEDDED_DATABASE:
+        raise wrong(
+            name,
+            "it is empty, and with a shared database every process needs the same",
+            "$(openssl rand -base64 48)",
+        )
+    return secrets_file.load_or_create(DATA_DIR / "secrets.json")[name]
+
+
+SECRET_KEY = _secret("SECRET_KEY")
+JWT_ACCESS_SECRET = _secret("JWT_ACCESS_SECRET")
+JWT_REFRESH_SECRET = _secret("JWT_REFRESH_SECRET")
+if JWT_ACCESS_SECRET == JWT_REFRESH_SECRET:
+    raise wrong("JWT_REFRESH_SECRET", "it equals JWT_ACCESS_SECRET", "$(openssl rand -base64 48)")
+ADMIN_PASSWORD = ENV.secret("SMARTFLOW_ADMIN_PASSWORD", low=8, example="$(openssl rand -base64 12)")
+
+# --- Django -----------------------------------------------------------------------------------------------------------
+DEBUG = False
+ALLOWED_HOSTS = ENV.hosts("SMARTFLOW_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]", example="smartflow.example.edu")
+CSRF_TRUSTED_ORIGINS = ENV.origins("SMARTFLOW_CSRF_TRUSTED_ORIGINS", example="https://smartflow.example.edu")
+ROOT_URLCONF = "smartflow.urls"
+ASGI_APPLICATION = "smartflow.asgi.application"
+WSGI_APPLICATION = "smartflow.wsgi.application"
+AUTH_USER_MODEL = "accounts.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+APPEND_SLASH = False
+CSRF_FAILURE_VIEW = "smartflow.api.django_errors.csrf_failure"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "smartflow.accounts",
+    "smartflow.observability",
+    "outbox",
+    "tasks",
+    "schedule",
+    "chat",
+]
+MIDDLEWARE = [
+    "smartflow.observability.request_id.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "smartflow" / "web" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+# The server of static files warns about an absent folder, and `collectstatic` is not needed to start.
+STATIC_ROOT.mkdir(exist_ok=True)
+WHITENOISE_USE_FINDERS = True
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [BASE_DIR / "smartflow" / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "Asia/Shanghai"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# --- database ---------------------------------------------------------------------------------------------------------
+# Django under ASGI gives each request its own thread, so a kept connection would outlive its thread: none is kept.
+_database["CONN_MAX_AGE"] = 0
+# A server that hangs, or a network that drops packets, would otherwise hold a request for ever; 0 waits for ever.
+DATABASE_READ_TIMEOUT_SECONDS = ENV.integer("DATABASE_READ_TIMEOUT_SECONDS", 60, low=0, high=86_400, example="60")
+if IS_EMBEDDED_DATABASE:
+    _database["OPTIONS"] = {
+        # A transaction that starts as a reader and then writes fails at once when another wrote meanwhile, however
+        # long the timeout is; an immediate one waits for its turn.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    }
+else:
+    _database["OPTIONS"] = {
+        **_database.get("OPTIONS", {}),
+        "charset": "utf8mb4",
+        # Compares keys and names byte by byte, as SQLite does; another collation would merge keys `a` and `A`.
+        "collation": "utf8mb4_bin",
+        # At REPEATABLE READ a claim locks every index entry it looks at, so relays would block each other.
+        "isolation_level": "read committed",
+        "init_command": "SET sql_mode='STRICT_TRANS_TABLES', time_zone='+00:00'",
+        "connect_timeout": 5,
+    }
+    if DATABASE_READ_TIMEOUT_SECONDS:
+        _database["OPTIONS"]["read_timeout"] = DATABASE_READ_TIMEOUT_SECONDS
+        _database["OPTIONS"]["write_timeout"] = DATABASE_READ_TIMEOUT_SECONDS
+    _database["TEST"] = {"CHARSET": "utf8mb4", "COLLATION": "utf8mb4_bin"}
+DATABASES: dict[str, dict[str, Any]] = {"default": _database}
+
+# --- cache: a copy that may vanish at any moment ----------------------------------------------------------------------
+CACHES: dict[str, dict[str, Any]] = {
+    "default": (
+        {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": REDIS_URL,
+            "OPTIONS": {
+                "IGNORE_EXCEPTIONS": True,
+                "SOCKET_CONNECT_TIMEOUT": 0.3,
+                "SOCKET_TIMEOUT": 0.5,
+            },
+            "KEY_PREFIX": "smartflow",
+        }
+        if REDIS_URL
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "smartflow"}
+    )
+}
+DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
+
+# --- Celery -----------------------------------------------------------------------------------------------------------
+CELERY_TIMEZONE = "UTC"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# The timetable is code, so beat needs no file of its own that a kill could damage.
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 1
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"polling_interval": 0.05}
+if CELERY_BROKER_URL.startswith("filesystem"):
+    _broker = DATA_DIR / "broker"
+    for _folder in ("queue", "control"):
+        (_broker / _folder).mkdir(parents=True, exist_ok=True)
+    CELERY_BROKER_TRANSPORT_OPTIONS |= {
+        "data_folder_in": str(_broker / "queue"),
+        "data_folder_out": str(_broker / "queue"),
+        "control_folder": str(_broker / "control"),
+    }
+
+# --- outbox -----------------------------------------------------------------------------------------------------------
+OUTBOX_TRANSPORT = (
+    "outbox.transports.kafka.KafkaTransport" if KAFKA_BOOTSTRAP_SERVERS else ("outbox.transports.local.LocalTransport")
+)
+# Installations that share a broker need a prefix and a consumer group of their own.
+OUTBOX_TOPIC_PREFIX = ENV.kafka_name("OUTBOX_TOPIC_PREFIX", "smartflow")
+OUTBOX_TOPICS = dict.fromkeys(("chat", "agent"), f"{OUTBOX_TOPIC_PREFIX}.agent.outbox")
+OUTBOX_TOPIC_PARTITIONS = ENV.integer("OUTBOX_TOPIC_PARTITIONS", 6, low=1, high=256, example="6")
+OUTBOX_TOPIC_REPLICATION = ENV.integer("OUTBOX_TOPIC_REPLICATION", 1, low=1, high=5, example="3")
+OUTBOX_CONSUMER_GROUP = ENV.text("OUTBOX_CONSUMER_GROUP", "smartflow-agent-outbox-consumer")
+OUTBOX_BATCH_SIZE = ENV.integer("OUTBOX_BATCH_SIZE", 200, low=1, high=5000, example="200")
+# Larger: a relay that died keeps its rows longer. Smaller than the delivery timeout: rows are published twice.
+OUTBOX_LEASE_SECONDS = ENV.integer("OUTBOX_LEASE_SECONDS", 10, low=2, high=600, example="10")
+OUTBOX_DELIVERY_TIMEOUT_SECONDS = ENV.integer("OUTBOX_DELIVERY_TIMEOUT_SECONDS", 5, low=1, high=300, example="5")
+OUTBOX_RELAY_PASS_SECONDS = 2.0
+OUTBOX_RESCAN_SECONDS = ENV.integer("OUTBOX_RESCAN_SECONDS", 30, low=5, high=86400, example="30")
+OUTBOX_RETENTION_SECONDS = ENV.integer("OUTBOX_RETENTION_SECONDS", 7 * 86400, low=3600, high=10**9, example="604800")
+
+# --- the model --------------------------------------------------------------------------------------------------------
+OPENAI_BASE_URL = ENV.url("OPENAI_BASE_URL", schemes=("http", "https"), example="https://api.example.com/v1")
+OPENAI_API_KEY = ENV.api_key("OPENAI_API_KEY", example="sk-...")
+CHAT_MODELS = {
+    "worker": ENV.text("SMARTFLOW_MODEL_WORKER", "gpt-4o-mini"),
+    "strategist": ENV.text("SMARTFLOW_MODEL_STRATEGIST", "gpt-4o"),
+}
+CHAT_MODEL_FACTORY = (
+    "chat.llm.openai_factory.build_openai_model" if OPENAI_API_KEY else "chat.llm.offline.OfflineChatModel"
+)
+# How the provider is told to think; empty sends nothing, because a provider refuses a field that it does not know.
+CHAT_THINKING_FIELD = ENV.choice("CHAT_THINKING_FIELD", "", ("thinking", "enable_thinking", "reasoning_effort"))
+CHAT_CONNECT_TIMEOUT_SECONDS = ENV.number("CHAT_CONNECT_TIMEOUT_SECONDS", 5, low=0.1, high=60, example="5")
+CHAT_SILENCE_TIMEOUT_SECONDS = ENV.number("CHAT_SILENCE_TIMEOUT_SECONDS", 60, low=0.5, high=900, example="60")
+CHAT_MODEL_RETRIES = ENV.integer("CHAT_MODEL_RETRIES", 2, low=0, high=10, example="2")
+CHAT_MAX_INPUT_TOKENS = ENV.integer("CHAT_MAX_INPUT_TOKENS", 224_000, low=32_000, high=10**7, example="224000")
+CHAT_RESERVED_TOKENS = 28_000
+CHAT_MAX_LIVE_RUNS = ENV.integer("CHAT_MAX_LIVE_RUNS", 500, low=1, high=100_000, example="500")
+CHAT_MAX_MESSAGE_BYTES = 256 * 1024
+CHAT_PING_SECONDS = 5.0
+CHAT_RUN_LEASE_SECONDS = ENV.integer("CHAT_RUN_LEASE_SECONDS", 15, low=3, high=600, example="15")
+
+# --- the HTTP edge ----------------------------------------------------------------------------------------------------
+ACCESS_TOKEN_LIFETIME = timedelta(minutes=15)
+REFRESH_TOKEN_LIFETIME = timedelta(days=7)
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["smartflow.accounts.api.authentication.SessionTokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["smartflow.api.envelope.EnvelopeJSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["smartflow.api.parsers.BoundedJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "smartflow.api.negotiation.ForgivingNegotiation",
+    "DEFAULT_SCHEMA_CLASS": "smartflow.api.schema.EnvelopeAutoSchema",
+    "EXCEPTION_HANDLER": "smartflow.api.exception_handler.handle",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "SmartFlow",
+    "DESCRIPTION": "A schedule assistant for university students.",
+    "VERSION": VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+}
+
+LOG_LEVEL = ENV.choice("SMARTFLOW_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"request_id": {"()": "smartflow.observability.logging.RequestIdFilter"}},
+    "formatters": {"line": {"()": "smartflow.observability.logging.LineFormatter"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
+    },
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        "django.server": {"handlers": [], "propagate": True},
+        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": False},
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+        "kombu.connection": {"level": "ERROR"},  # warns that `filesystem://` names no host
+        "httpx": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},
+    },
+}
+
+# --- the operators' admin ---------------------------------------------------------------------------------------------
+LOGIN_REDIRECT_URL = "admin:index"
+FORMAT_MODULE_PATH = "smartflow.web.formats"
+UNFOLD = {
+    "SITE_TITLE": "SmartFlow",
+    "SITE_HEADER": "SmartFlow",
+    "SITE_SYMBOL": "hub",
+    "SITE_URL": None,
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "smartflow.web.dashboard.add_overview",
+    "SIDEBAR": {"navigation": "smartflow.web.navigation.sidebar"},
+}

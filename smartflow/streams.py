@@ -1,0 +1,110 @@
+"""The raw ASGI side of the web process: its streams, and the executor behind them. Composed here, used by asgi.py."""
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from django.conf import settings
+
+from chat.api.chat_stream import PATH as CHAT_PATH
+from chat.api.chat_stream import ChatStream
+from chat.llm.factory import build_chat_model
+from chat.runs.executor import ExecutorLimits, RunExecutor
+from smartflow.api.database_threads import DatabaseThreads
+from smartflow.kernel.clock import utc_now
+from smartflow.kernel.ids import new_uuid
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+# How long a stopping process lets its runs go on before it ends them as interrupted. Stays below the server's
+# --timeout-graceful-shutdown, which cuts readers off whether or not they were told why.
+GRACE_SECONDS = 2.0
+
+
+class Streams:
+    """What lives as long as the server does. Made on import, started on the first request of its event loop."""
+
+    paths = frozenset({CHAT_PATH})
+
+    def __init__(self, *, owner: str) -> None:
+        # a process id comes back after a restart, its lease with it; the random part does not
+        self._owner = f"{owner}:{new_uuid()[:8]}"[:64]
+        self._database: DatabaseThreads | None = None
+        self._executor: RunExecutor | None = None
+        self._chat: ChatStream | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request of a stream."""
+        if self._chat is None:
+            self._chat = self._compose()
+        await self._chat(scope, receive, send)
+
+    async def live(self, receive: Receive, send: Send) -> None:
+        """Follow the server's lifespan."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._listen_for_the_end()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self._shut_down()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def _compose(self) -> ChatStream:
+        self._database = DatabaseThreads()
+        self._executor = RunExecutor(
+            model=build_chat_model(),
+            database=self._database,
+            clock=utc_now,
+            limits=ExecutorLimits(
+                lease_seconds=settings.CHAT_RUN_LEASE_SECONDS,
+                max_live_runs=settings.CHAT_MAX_LIVE_RUNS,
+                max_input_tokens=settings.CHAT_MAX_INPUT_TOKENS,
+                reserved_tokens=settings.CHAT_RESERVED_TOKENS,
+            ),
+        )
+        return ChatStream(executor=self._executor, database=self._database, clock=utc_now, owner=self._owner)
+
+    def _listen_for_the_end(self) -> None:
+        """
+        End runs on the signal itself, before the server's own handler.
+
+        The server waits for open streams before it reports the shutdown: a stream would wait for its run, and the run
+        for the shutdown, until the readers are cut off without a word.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            servers = signal.getsignal(number)
+            if not callable(servers):
+                continue
+
+            def end(signum: int, frame: Any, servers: Callable[[int, Any], Any] = servers) -> None:
+                loop.call_soon_threadsafe(self._begin_end)
+                servers(signum, frame)
+
+            signal.signal(number, end)
+
+    def _begin_end(self) -> None:
+        if self._ending is None and self._executor is not None:
+            self._ending = asyncio.ensure_future(self._executor.shutdown(grace_seconds=GRACE_SECONDS))
+
+    async def _shut_down(self) -> None:
+        self._begin_end()
+        if self._ending is not None:
+            await self._ending
+        if self._executor is not None:
+            # a turn that was being begun when the end came
+            await self._executor.shutdown(grace_seconds=0)
+        if self._database is not None:
+            self._database.close()

@@ -1,0 +1,20 @@
+"""Every periodic job: its name, its period in seconds, and for how long a tick is worth running.
+
+A tick that waited longer than `expires` in the broker is dropped: the next one does the same work, and a worker that
+was away must not find a thousand of them.
+"""
+
+from typing import Any
+
+
+def _every(seconds: float, job: str) -> dict[str, Any]:
+    return {"task": job, "schedule": seconds, "options": {"expires": max(seconds, 2.0)}}
+
+
+TIMETABLE: dict[str, dict[str, Any]] = {
+    "relay": _every(1.0, "outbox.jobs.run_relay_pass"),
+    "rescan": _every(5.0, "outbox.jobs.rescan_published"),
+    "prune": _every(300.0, "outbox.jobs.prune_consumed"),
+    "end-orphaned-runs": _every(5.0, "chat.jobs.end_orphaned_runs"),
+    "prune-sessions": _every(3600.0, "smartflow.accounts.jobs.prune_sessions"),
+}

@@ -1,0 +1,7 @@
+"""Tasks and task classes."""
+
+from django.apps import AppConfig
+
+
+class TasksConfig(AppConfig):
+    name = "tasks"
