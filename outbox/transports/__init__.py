@@ -1,0 +1,39 @@
+"""How a message travels. settings.OUTBOX_TRANSPORT names the class; each process makes its own, after any fork."""
+
+import os
+import threading
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from outbox.transports.base import (
+    Delivery,
+    OutgoingMessage,
+    PublishFailure,
+    Transport,
+    TransportConsumer,
+    TransportUnavailable,
+)
+
+_transports: dict[int, Transport] = {}
+_lock = threading.Lock()
+
+
+def get_transport() -> Transport:
+    """Return this process's transport. A producer made before a fork would hang in the child, hence one per pid."""
+    with _lock:
+        pid = os.getpid()
+        if pid not in _transports:
+            _transports[pid] = import_string(settings.OUTBOX_TRANSPORT)()
+        return _transports[pid]
+
+
+__all__ = [
+    "Delivery",
+    "OutgoingMessage",
+    "PublishFailure",
+    "Transport",
+    "TransportConsumer",
+    "TransportUnavailable",
+    "get_transport",
+]

@@ -1,0 +1,337 @@
+"""The transport on Kafka; the only file that imports its client.
+
+The producer is idempotent and waits for all in-sync replicas; the consumer stores an offset only after the database
+holds the result.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from django.conf import settings
+
+from outbox.registry import all_topics
+from outbox.transports.base import Delivery, OutgoingMessage, PublishFailure, TransportUnavailable
+
+logger = logging.getLogger(__name__)
+librdkafka_logger = logging.getLogger("librdkafka")
+
+# The longest answer a model may give is below this; Kafka's own default of 1 MB is not.
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+_PERMANENT = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD}
+_PROBE_SECONDS = 1.0
+# Longer than a member that was killed keeps the others waiting (session.timeout.ms), so that a slow return is no loss.
+_LEFT_OUT_SECONDS = 12.0
+
+
+def _common() -> dict[str, Any]:
+    return {
+        "bootstrap.servers": ",".join(settings.KAFKA_BOOTSTRAP_SERVERS),
+        "client.id": "smartflow",
+        "socket.connection.setup.timeout.ms": 3000,
+        "reconnect.backoff.max.ms": 2000,
+        "logger": librdkafka_logger,
+        # one line per lost connection and second would bury everything else while the broker is away
+        "log.connection.close": False,
+        "error_cb": _ignore_error,
+    }
+
+
+def _ignore_error(error: KafkaError) -> None:
+    """Keep librdkafka's transient errors out of the log; failures reach the caller with each message."""
+    logger.debug("librdkafka reports %s", error.name())
+
+
+class KafkaTransport:
+    """Publishes through one producer per process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._producer: Producer | None = None
+        self._known_topics: set[str] = set()
+        self._failed = False
+
+    def publish(self, messages: Sequence[OutgoingMessage], *, timeout_seconds: float) -> dict[int, PublishFailure]:
+        """Produce in order, then serve delivery reports until all came or the time is up."""
+        deadline = time.monotonic() + timeout_seconds
+        self._ensure_topics({message.topic for message in messages})
+        producer = self._get_producer()
+        batch = _Batch(producer, deadline)
+        batch.send(messages)
+        # The broker refuses a request as a whole: alone, the small messages that shared it with a large one pass.
+        for message in batch.too_large if len(messages) > 1 else ():
+            batch.send([message])
+        if any(not failure.is_permanent for failure in batch.failures.values()):
+            self._give_up(producer)
+        else:
+            self._failed = False
+        # a copy: another thread that polls the same producer may still serve reports of this batch
+        return dict(batch.failures)
+
+    def is_ready(self) -> bool:
+        """Say yes after a success; after a failure ask the broker first, so that no row is claimed in vain."""
+        if not self._failed:
+            return True
+        try:
+            self.check(timeout_seconds=_PROBE_SECONDS)
+        except TransportUnavailable:
+            return False
+        self._known_topics = set()
+        self._failed = False
+        return True
+
+    def check(self, *, timeout_seconds: float = 1.0) -> None:
+        """Ask for the cluster's metadata. Raises: TransportUnavailable."""
+        try:
+            self._get_producer().list_topics(timeout=timeout_seconds)
+        except KafkaException as error:
+            raise TransportUnavailable(_name(error)) from error
+
+    def open_consumer(self) -> "KafkaConsumer":
+        """Join the consumer group; topics are created first where they are absent."""
+        return KafkaConsumer()
+
+    def close(self) -> None:
+        """Wait shortly for what is on its way, then forget the producer."""
+        if self._producer is not None:
+            self._producer.flush(1.0)
+            self._producer = None
+
+    def _ensure_topics(self, topics: set[str]) -> None:
+        """Create what is absent; rows keep the topic of the day they were written, so settings do not know all."""
+        if not topics <= self._known_topics and ensure_topics(topics, timeout_seconds=_PROBE_SECONDS):
+            self._known_topics |= topics
+
+    def _get_producer(self) -> Producer:
+        with self._lock:
+            if self._producer is None:
+                self._producer = Producer(
+                    _common()
+                    | {
+                        "enable.idempotence": True,
+                        "acks": "all",
+                        "message.timeout.ms": settings.OUTBOX_DELIVERY_TIMEOUT_SECONDS * 1000,
+                        "message.max.bytes": MAX_MESSAGE_BYTES,
+                        # Java's clients put a key on the same partition, should one ever share the topic
+                        "partitioner": "murmur2_random",
+                        "linger.ms": 2,
+                        "compression.type": "lz4",
+                    }
+                )
+            return self._producer
+
+    def _give_up(self, producer: Producer) -> None:
+        # What is still queued would arrive behind its own retry; a new producer also leaves a fatal state behind.
+        producer.purge()
+        with self._lock:
+            self._producer = None
+            self._failed = True
+
+
+class _Batch:
+    """The messages of one publish, and which of them are not acknowledged yet.
+
+    Reports are served by whichever thread polls the producer, so `_waiting` counts this batch's alone.
+    """
+
+    def __init__(self, producer: Producer, deadline: float) -> None:
+        self._producer = producer
+        self._deadline = deadline
+        self._waiting = 0
+        self.failures: dict[int, PublishFailure] = {}
+        self.too_large: list[OutgoingMessage] = []
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Queue the messages in order and serve reports until all came or the time is up."""
+        unacknowledged = PublishFailure(reason="no acknowledgement in time", is_permanent=False)
+        self.failures |= {message.outbox_id: unacknowledged for message in messages}
+        self.too_large = []
+        for message in messages:
+            if not self._produce(message):
+                break
+        while self._waiting and time.monotonic() < self._deadline:
+            self._producer.poll(0.05)
+
+    def _produce(self, message: OutgoingMessage) -> bool:
+        """Queue one message; false when the rest of the batch is not worth trying."""
+        report = partial(self._take_report, message)
+        while True:
+            try:
+                self._producer.produce(message.topic, value=message.value, key=message.key.encode(), on_delivery=report)
+            except BufferError:  # the local queue is full: serve reports until there is room
+                if time.monotonic() > self._deadline:
+                    return False
+                self._producer.poll(0.05)
+            except KafkaException as error:
+                self._fail(message, error.args[0])
+                return self.failures[message.outbox_id].is_permanent  # its own fault: go on; the broker's: stop
+            else:
+                self._waiting += 1
+                return True
+
+    def _take_report(self, message: OutgoingMessage, error: KafkaError | None, _message: Message) -> None:
+        self._waiting -= 1
+        if error is None:
+            del self.failures[message.outbox_id]
+            return
+        self._fail(message, error)
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self.too_large.append(message)
+
+    def _fail(self, message: OutgoingMessage, error: KafkaError) -> None:
+        is_permanent = error.code() in _PERMANENT
+        self.failures[message.outbox_id] = PublishFailure(reason=error.name(), is_permanent=is_permanent)
+
+
+class KafkaConsumer:
+    """One member of the group, on one thread."""
+
+    def __init__(self) -> None:
+        self._consumer = self._start_anew()
+
+    def _start_anew(self) -> Consumer:
+        self._is_subscribed = False
+        self._outside_since: float | None = None
+        return Consumer(
+            _common()
+            | {
+                "group.id": settings.OUTBOX_CONSUMER_GROUP,
+                "auto.offset.reset": "earliest",
+                # Only what acknowledge() stored is ever committed, and a lost assignment commits nothing.
+                "enable.auto.offset.store": False,
+                "enable.auto.commit": True,
+                "auto.commit.interval.ms": 500,
+                "partition.assignment.strategy": "cooperative-sticky",
+                # A killed member's partitions move after this long; larger tolerates longer pauses of a live one.
+                "session.timeout.ms": 10_000,
+                "heartbeat.interval.ms": 2000,
+                "max.poll.interval.ms": 300_000,
+                "fetch.max.bytes": 4 * MAX_MESSAGE_BYTES,
+                "allow.auto.create.topics": False,
+                "topic.metadata.refresh.interval.ms": 10_000,
+            }
+        )
+
+    def poll(self, *, max_messages: int, timeout_seconds: float) -> list[Delivery]:
+        """Return the next messages. Errors of the connection are waited out by librdkafka itself."""
+        if self._is_left_out():
+            logger.warning("The consumer did not get back into its group and starts anew")
+            # Closing waits for the coordinator that is never reached; the group has forgotten this member by now.
+            threading.Thread(target=self._consumer.close, name="kafka-close", daemon=True).start()
+            self._consumer = self._start_anew()
+        if not self._is_subscribed and not self._subscribe():
+            raise TransportUnavailable("the topics cannot be read or created")
+        try:
+            # consume() waits for a full batch or the whole timeout, so only the first message is waited for
+            messages = self._consumer.consume(1, timeout_seconds)
+            if messages and max_messages > 1:
+                messages += self._consumer.consume(max_messages - 1, 0)
+        except KafkaException as error:
+            raise TransportUnavailable(_name(error)) from error
+        deliveries = []
+        for message in messages:
+            problem = message.error()
+            if problem is None:
+                deliveries.append(_delivery(message))
+            elif problem.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                self._is_subscribed = False
+            else:
+                logger.info("A poll brought an error", extra={"error": problem.name()})
+        return deliveries
+
+    def _is_left_out(self) -> bool:
+        """
+        Tell whether this member has been outside its group for too long although the broker answers.
+
+        A broker that hangs while an offset commit is under way can leave librdkafka (2.16) with a coordinator it never
+        connects to again: the commits and heartbeats wait in its queue for ever, and no message comes.
+        """
+        if not self._is_subscribed or self._consumer.memberid():
+            self._outside_since = None
+            return False
+        try:
+            self._consumer.list_topics(timeout=_PROBE_SECONDS)
+        except KafkaException:
+            self._outside_since = None
+            return False
+        now = time.monotonic()
+        self._outside_since = self._outside_since or now
+        return now - self._outside_since > _LEFT_OUT_SECONDS
+
+    def _subscribe(self) -> bool:
+        # Topics first: a subscription to an absent topic learns of it only at the next refresh of the metadata.
+        if not ensure_topics(all_topics(), timeout_seconds=_PROBE_SECONDS):
+            return False
+        self._consumer.subscribe(all_topics())
+        self._is_subscribed = True
+        return True
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Store the offset behind the last message of each partition."""
+        latest = {(d.topic, d.partition): d.offset for d in deliveries}
+        for (topic, partition), offset in latest.items():
+            try:
+                self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, offset + 1)])
+            except KafkaException as error:
+                # The partition was taken away meanwhile: its new owner redelivers, and dispatch knows the row.
+                logger.info("An offset could not be stored", extra={"topic": topic, "error": _name(error)})
+
+    def close(self) -> None:
+        """Commit what is stored and leave the group."""
+        self._consumer.close()
+
+
+def ensure_topics(topics: Iterable[str], *, timeout_seconds: float) -> bool:
+    """Create the topics that are absent, with the configured partitions; false when one may still be absent."""
+    admin = AdminClient(_common())
+    try:
+        known = admin.list_topics(timeout=timeout_seconds).topics
+    except KafkaException:
+        return False
+    wanted = [
+        NewTopic(
+            topic,
+            num_partitions=settings.OUTBOX_TOPIC_PARTITIONS,
+            replication_factor=settings.OUTBOX_TOPIC_REPLICATION,
+            config={"max.message.bytes": str(MAX_MESSAGE_BYTES)},
+        )
+        for topic in sorted(topics)
+        if topic not in known
+    ]
+    if not wanted:
+        return True
+    # The relay waits here with rows claimed, so an answer that does not come must not outlast their lease.
+    created = admin.create_topics(wanted, operation_timeout=timeout_seconds, request_timeout=timeout_seconds)
+    answers = [_is_created(future) for future in created.values()]
+    return all(answers)
+
+
+def _is_created(future: Future[None]) -> bool:
+    try:
+        future.result()
+    except KafkaException as error:
+        code = error.args[0].code()
+        if code != KafkaError.TOPIC_ALREADY_EXISTS:
+            logger.info("A topic could not be created", extra={"error": _name(error)})
+            return False
+    return True
+
+
+def _delivery(message: Message) -> Delivery:
+    return Delivery(
+        topic=message.topic() or "",
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        key=(message.key() or b"").decode(errors="replace"),
+        value=message.value() or b"",
+    )
+
+
+def _name(error: KafkaException) -> str:
+    return str(error.args[0].name())
