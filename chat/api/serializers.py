@@ -1,0 +1,140 @@
+"""Shapes of requests and answers of the chat routes."""
+
+from typing import Any
+
+from django.conf import settings
+from django.utils.translation import gettext
+from rest_framework import serializers
+
+from chat.contracts import ChatStatus
+from smartflow.api.serializers import StrictSerializer
+from smartflow.kernel.ids import is_uuid
+
+MAX_PAGE_SIZE = 100
+
+
+class ConversationId(serializers.CharField):
+    """A UUID in any case; blank where it may be left out."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the canonical lower-case form."""
+        text = super().to_internal_value(data).strip().lower()
+        if text and not is_uuid(text):
+            raise serializers.ValidationError(gettext("This is not a conversation's id: give a UUID."))
+        return text
+
+
+class Thinking(serializers.ChoiceField):
+    """auto, true or false; older clients send a boolean."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(choices=["auto", "true", "false"], **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the choice as text."""
+        return str(super().to_internal_value(str(data).lower() if isinstance(data, bool) else data))
+
+
+class ChatRequest(StrictSerializer):
+    """What a user sends in one turn."""
+
+    conversation_id = ConversationId(
+        required=False,
+        allow_null=True,
+        allow_blank=True,
+        default=None,
+        help_text="Leave it out to open a new conversation; the answer's header X-Conversation-ID names it.",
+    )
+    message = serializers.CharField(trim_whitespace=False, help_text="At most 256 KiB of UTF-8.")
+    model = serializers.ChoiceField(choices=["worker", "strategist"], default="worker")
+    thinking = Thinking(default="auto")
+
+    def validate_message(self, message: str) -> str:
+        """Refuse blanks and what exceeds the limit in bytes."""
+        if not message.strip():
+            raise serializers.ValidationError(gettext("Say something."), code="blank")
+        size = len(message.encode())
+        if size > settings.CHAT_MAX_MESSAGE_BYTES:
+            text = gettext("At most %(limit)d bytes; this message has %(size)d.")
+            limits = {"limit": settings.CHAT_MAX_MESSAGE_BYTES, "size": size}
+            raise serializers.ValidationError(text % limits, code="max_length")
+        return message
+
+
+class OneConversation(StrictSerializer):
+    """The query of a route about one conversation."""
+
+    conversation_id = ConversationId()
+
+
+class ConversationListQuery(StrictSerializer):
+    """The query of the list. `limit` is an older name of `page_size` and outranks it."""
+
+    page = serializers.IntegerField(min_value=1, max_value=1_000_000, default=1)
+    page_size = serializers.IntegerField(min_value=1, default=20)
+    limit = serializers.IntegerField(min_value=1, required=False)
+    status = serializers.ChoiceField(choices=["", *ChatStatus], default="", allow_blank=True)
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Settle on one page size."""
+        wanted = values.pop("limit", None) or values["page_size"]
+        return {**values, "page_size": min(wanted, MAX_PAGE_SIZE)}
+
+
+class TimelineQuery(OneConversation):
+    """The query of the timeline."""
+
+    before_seq = serializers.IntegerField(
+        min_value=1, max_value=2**31 - 1, required=False, help_text="Show what came before this entry."
+    )
+
+
+class ConversationChange(StrictSerializer):
+    """What a user may change of a conversation; at least one."""
+
+    title = serializers.CharField(max_length=255, required=False)
+    status = serializers.ChoiceField(choices=list(ChatStatus), required=False)
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Refuse a change of nothing."""
+        if not values:
+            raise serializers.ValidationError({"body": gettext("Give a title, a status, or both.")}, code="required")
+        return values
+
+
+class ConversationShape(serializers.Serializer[Any]):
+    """One conversation."""
+
+    conversation_id = serializers.UUIDField()
+    title = serializers.CharField(help_text="Empty until one is given.")
+    has_title = serializers.BooleanField()
+    message_count = serializers.IntegerField(help_text="Messages handled so far; follows within moments.")
+    last_message_at = serializers.DateTimeField(allow_null=True)
+    status = serializers.ChoiceField(choices=list(ChatStatus))
+    created_at = serializers.DateTimeField()
+
+
+class ConversationPageShape(serializers.Serializer[Any]):
+    """One page of conversations."""
+
+    list = ConversationShape(many=True)
+    page = serializers.IntegerField()
+    page_size = serializers.IntegerField()
+    limit = serializers.IntegerField(source="page_size", help_text="The same as page_size.")
+    total = serializers.IntegerField()
+    has_more = serializers.BooleanField()
+
+
+class TimelineItemShape(serializers.Serializer[Any]):
+    """One entry of the timeline."""
+
+    id = serializers.IntegerField()
+    seq = serializers.IntegerField(help_text="Rises by time within the conversation.")
+    kind = serializers.ChoiceField(choices=["user_text", "assistant_text"])
+    role = serializers.ChoiceField(choices=["user", "assistant"])
+    content = serializers.CharField()
+    payload = serializers.DictField(
+        help_text="run_id; for an answer also state (running, finished, failed, stopped), model, error_code."
+    )
+    tokens_consumed = serializers.IntegerField()
+    created_at = serializers.DateTimeField()

@@ -1,0 +1,136 @@
+"""The chat routes that Django serves: translate in, one domain call, translate out. The stream is in chat_stream.py."""
+
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from chat import operations, queries
+from chat.api import serializers as shapes
+from chat.contracts import ChatStatus
+from chat.operations import ConversationNotFound
+from smartflow.accounts.api.authentication import signed_in_user
+from smartflow.api.envelope import NO_DATA
+from smartflow.api.schema import no_data
+from smartflow.api.serializers import StrictSerializer
+from smartflow.kernel.clock import utc_now
+from smartflow.kernel.errors import Unavailable
+from smartflow.kernel.text import noop as _
+
+
+class StreamsNeedASGI(Unavailable):
+    """The process was started as WSGI, which cannot hold streams."""
+
+    code = "50300"
+    message = _("The assistant cannot answer from this server. Please tell the operator to start it as ASGI.")
+
+
+class ChatView(APIView):
+    """Documents the stream. Under ASGI the request never comes here: smartflow/asgi.py answers it."""
+
+    error_codes = ("40004", "40006", "40401", "40910", "50301")
+
+    @extend_schema(
+        request=shapes.ChatRequest,
+        responses={
+            (200, "text/event-stream"): OpenApiResponse(
+                response=OpenApiTypes.STR,
+                description=(
+                    "Server-sent events, each with an `id`: OpenAI-style chunks, then `[DONE]`. "
+                    "A failure after the start is an event with `error` before `[DONE]`; what was said is kept."
+                ),
+            )
+        },
+        parameters=[
+            OpenApiParameter(
+                name, str, OpenApiParameter.HEADER, response=[200], description=f"The {what} of this turn."
+            )
+            for name, what in (("X-Conversation-ID", "conversation"), ("X-Run-ID", "run"))
+        ],
+        tags=["agent"],
+    )
+    def post(self, request: Request) -> Response:
+        """Send a message and read the answer as it is made."""
+        raise StreamsNeedASGI
+
+
+class ConversationMetaView(APIView):
+    """One conversation."""
+
+    error_codes = ("40004", "40401")
+
+    @extend_schema(parameters=[shapes.OneConversation], responses={200: shapes.ConversationShape}, tags=["agent"])
+    def get(self, request: Request) -> Response:
+        """Show a conversation's title, counters and status."""
+        query = _checked(shapes.OneConversation, request.query_params.dict())
+        view = queries.find_conversation(user_id=signed_in_user(request).user_id, **query)
+        if view is None:
+            raise ConversationNotFound
+        return Response(shapes.ConversationShape(view).data)
+
+
+class ConversationListView(APIView):
+    """The user's conversations."""
+
+    @extend_schema(
+        parameters=[shapes.ConversationListQuery], responses={200: shapes.ConversationPageShape}, tags=["agent"]
+    )
+    def get(self, request: Request) -> Response:
+        """List conversations, the latest message first."""
+        query = _checked(shapes.ConversationListQuery, request.query_params.dict())
+        page = queries.list_conversations(user_id=signed_in_user(request).user_id, **query)
+        return Response(shapes.ConversationPageShape(page).data)
+
+
+class ConversationTimelineView(APIView):
+    """What was said in a conversation."""
+
+    error_codes = ("40004", "40401")
+
+    @extend_schema(
+        parameters=[shapes.TimelineQuery], responses={200: shapes.TimelineItemShape(many=True)}, tags=["agent"]
+    )
+    def get(self, request: Request) -> Response:
+        """Show the newest turns, oldest first; `before_seq` pages back."""
+        query = _checked(shapes.TimelineQuery, request.query_params.dict())
+        items = queries.list_timeline(user_id=signed_in_user(request).user_id, **query)
+        if items is None:
+            raise ConversationNotFound
+        return Response(shapes.TimelineItemShape(items, many=True).data)
+
+
+class ConversationView(APIView):
+    """Changing one conversation."""
+
+    error_codes = ("40004", "40401")
+
+    @extend_schema(request=shapes.ConversationChange, responses={200: no_data()}, tags=["agent"])
+    def patch(self, request: Request, conversation_id: UUID) -> Response:
+        """Rename a conversation, archive it or bring it back."""
+        values = _checked(shapes.ConversationChange, request.data)
+        status = values.get("status")
+        operations.change_conversation(
+            user_id=signed_in_user(request).user_id,
+            conversation_id=str(conversation_id),
+            title=values.get("title"),
+            status=ChatStatus(status) if status else None,
+        )
+        return Response(NO_DATA)
+
+    @extend_schema(request=None, responses={200: no_data()}, tags=["agent"])
+    def delete(self, request: Request, conversation_id: UUID) -> Response:
+        """Delete a conversation."""
+        operations.delete_conversation(
+            user_id=signed_in_user(request).user_id, conversation_id=str(conversation_id), now=utc_now()
+        )
+        return Response(NO_DATA)
+
+
+def _checked(shape: type[StrictSerializer], values: Any) -> dict[str, Any]:
+    serializer = shape(data=values)
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)

@@ -1,0 +1,146 @@
+"""Every provider's way of saying the same: chunks of a chat completion, read into the port's events. Pure.
+
+Called by openai_client.py with one decoded server-sent event after the other. Knows no connection and no clock.
+
+What differs between providers: usage in a chunk of its own, on the last content chunk, after the finish reason, as
+running totals, null, zero or never; no choices; content as a list of parts; reasoning under three names; refusals
+beside content; an error object in the middle of a 200; pings as comments, as events or as text.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from chat.llm.failures import upstream_error
+from chat.llm.port import (
+    ModelBadResponse,
+    ModelEvent,
+    ReasoningDelta,
+    TextDelta,
+    UsageReported,
+)
+from chat.llm.sse_decoder import ServerEvent
+from chat.llm.surrogates import SurrogateJoiner
+
+DONE = "[DONE]"
+_FINISH_REASONS_OF_FAILURE = {"error", "network_error"}
+
+
+class ChunkReader:
+    """Reads the chunks of one call and remembers whether, and how, the provider finished."""
+
+    def __init__(self) -> None:
+        self.finish_reason = ""
+        self.is_done = False
+        self.progress = 0  # rises with every event that is no ping
+        self._usage: UsageReported | None = None
+        self._text = SurrogateJoiner()
+
+    def read(self, event: ServerEvent) -> Iterator[ModelEvent]:
+        """
+        Yield what this event says; nothing for a ping.
+
+        Raises: ModelBadResponse for JSON that is broken; a ModelError by kind for the provider's own error object.
+        """
+        if event.data.startswith(DONE):
+            self.is_done = True
+            self.progress += 1
+            return
+        chunk = _decode(event.data)
+        if chunk is None:
+            return
+        if error := chunk.get("error") or (event.name == "error" and chunk):
+            raise upstream_error(error)
+        self.progress += 1
+        yield from self._read_choices(chunk)
+        yield from self._read_usage(chunk.get("usage"))
+
+    def _read_choices(self, chunk: Mapping[str, Any]) -> Iterator[ModelEvent]:
+        for choice in chunk.get("choices") or ():
+            if not isinstance(choice, dict) or choice.get("index") not in {0, None}:
+                continue
+            if isinstance(delta := choice.get("delta"), dict):
+                yield from self._with_whole_characters(_read_delta(delta))
+            if isinstance(reason := choice.get("finish_reason"), str) and reason:
+                if reason in _FINISH_REASONS_OF_FAILURE:
+                    raise upstream_error({"type": f"finish_reason {reason}"})
+                self.finish_reason = reason
+
+    def _with_whole_characters(self, events: Iterator[ModelEvent]) -> Iterator[ModelEvent]:
+        for event in events:
+            if not isinstance(event, TextDelta):
+                yield event
+            elif text := self._text.feed(event.text):
+                yield TextDelta(text)
+
+    def _read_usage(self, reported: object) -> Iterator[ModelEvent]:
+        if not isinstance(reported, dict):
+            return
+        usage = _usage(reported)
+        if usage.total_tokens and usage != self._usage:
+            self._usage = usage
+            yield usage
+
+
+def _decode(data: str) -> dict[str, Any] | None:
+    """Return the chunk, or None for text that is no object: some gateways ping with `data: ping`."""
+    if not data.lstrip().startswith("{"):
+        return None
+    try:
+        chunk = json.loads(data)
+    except ValueError as error:
+        raise ModelBadResponse(f"a chunk of {len(data)} characters is broken JSON") from error
+    return chunk if isinstance(chunk, dict) else None
+
+
+def _read_delta(delta: Mapping[str, Any]) -> Iterator[ModelEvent]:
+    # One provider may send the same thought under two names; the first that is there counts.
+    if thought := _text_of(delta.get("reasoning_content")) or _text_of(delta.get("reasoning")):
+        yield ReasoningDelta(thought)
+    content = delta.get("content")
+    if isinstance(content, list):
+        yield from _read_parts(content)
+    elif text := _text_of(content):
+        yield TextDelta(text)
+    if refusal := _text_of(delta.get("refusal")):
+        yield TextDelta(refusal)
+
+
+def _read_parts(parts: list[object]) -> Iterator[ModelEvent]:
+    for part in parts:
+        if isinstance(part, str) and part:
+            yield TextDelta(part)
+        elif isinstance(part, dict):
+            if thought := _joined(part.get("thinking")):
+                yield ReasoningDelta(thought)
+            if text := _text_of(part.get("text")) or _text_of(part.get("refusal")):
+                yield TextDelta(text)
+
+
+def _joined(thinking: object) -> str:
+    if isinstance(thinking, list):
+        return "".join(_text_of(part.get("text")) for part in thinking if isinstance(part, dict))
+    return _text_of(thinking)
+
+
+def _text_of(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _usage(reported: Mapping[str, Any]) -> UsageReported:
+    prompt, completion = _count(reported, "prompt_tokens"), _count(reported, "completion_tokens")
+    return UsageReported(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        # Some leave the sum out; others count reasoning in the sum alone. The larger one is what they charge.
+        total_tokens=max(_count(reported, "total_tokens"), prompt + completion),
+        cached_tokens=_count(reported.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning_tokens=_count(reported.get("completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _count(counts: object, name: str) -> int:
+    value = counts.get(name) if isinstance(counts, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
+        return 0
+    return max(0, int(value))

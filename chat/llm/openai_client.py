@@ -1,0 +1,185 @@
+"""The model behind any OpenAI-compatible address, through the openai client: one streamed chat completion a call.
+
+Called by an executor through the port. Reads the body itself (answer_body.py), since the client's typed stream takes
+a cut answer for a finished one. All retries are here and happen before the first token only: afterwards the reader
+has seen text that a second call would contradict.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import cast
+from weakref import WeakKeyDictionary
+
+import httpx2
+import openai
+from openai.types.chat import ChatCompletionMessageParam
+
+from chat.llm.answer_body import AnswerBody, Patience
+from chat.llm.failures import translated
+from chat.llm.port import (
+    ModelError,
+    ModelEvent,
+    ModelRejectedRequest,
+    ModelRequest,
+    ModelTimedOut,
+    ReasoningDelta,
+    TextDelta,
+)
+
+logger = logging.getLogger(__name__)
+
+# The field has no common name; a provider refuses one that it does not know, so none is sent unless configured.
+THINKING_FIELDS: Mapping[str, tuple[object, object]] = {
+    "thinking": ({"type": "enabled"}, {"type": "disabled"}),
+    "enable_thinking": (True, False),
+    "reasoning_effort": ("medium", "minimal"),
+}
+_RANDOM = secrets.SystemRandom()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAIConfig:
+    """All that the client needs to know; made from settings in factory.py."""
+
+    base_url: str  # empty: the openai client's own default
+    api_key: str = field(repr=False)
+    models: Mapping[str, str]  # alias -> the provider's name
+    thinking_field: str = ""  # how this provider is told to think: one of THINKING_FIELDS, or not at all
+    connect_timeout_seconds: float = 5.0
+    silence_timeout_seconds: float = 60.0
+    usage_timeout_seconds: float = 3.0
+    drain_timeout_seconds: float = 0.1
+    retries: int = 2
+    backoff_seconds: float = 0.5
+    max_backoff_seconds: float = 8.0
+    # A longer wait than this is told to the student at once instead of being sat through.
+    max_retry_after_seconds: float = 15.0
+    # Below the number of live runs, some of them wait for a connection and fail as unreachable.
+    max_connections: int = 1000
+
+
+class OpenAIChatModel:
+    """The ChatModel of a real provider."""
+
+    def __init__(self, config: OpenAIConfig) -> None:
+        self._config = config
+        self._patience = Patience(
+            silence_seconds=config.silence_timeout_seconds,
+            usage_seconds=config.usage_timeout_seconds,
+            drain_seconds=config.drain_timeout_seconds,
+        )
+        # A pool belongs to the loop it was opened on; used from another one it hangs.
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = WeakKeyDictionary()
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """See ChatModel.stream."""
+        attempt = 1
+        while True:
+            has_spoken = False
+            try:
+                async with aclosing(self._attempt(request)) as events:
+                    async for event in events:
+                        has_spoken = has_spoken or isinstance(event, TextDelta | ReasoningDelta)
+                        yield event
+                return
+            except ModelError as error:
+                wait_seconds = None if has_spoken else self._wait_before_retry(error, attempt=attempt)
+                if wait_seconds is None:
+                    raise
+                logger.info(
+                    "A model call failed before its first token and is tried again run=%s code=%s attempt=%d "
+                    "wait_seconds=%.2f detail=%s",
+                    request.run_id,
+                    error.code,
+                    attempt,
+                    wait_seconds,
+                    error.detail,
+                )
+            await asyncio.sleep(wait_seconds)
+            attempt += 1
+
+    async def aclose(self) -> None:
+        """Close this loop's connections; calls under way end as cut."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+
+    async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        body = AnswerBody(await self._open(request), self._patience)
+        async with aclosing(body.events()) as events:
+            async for event in events:
+                yield event
+
+    async def _open(self, request: ModelRequest) -> httpx2.Response:
+        """Send the request and return the response, its body unread and open."""
+        name = self._config.models.get(request.model)
+        if name is None:
+            raise ModelRejectedRequest(f"no model stands behind the alias {request.model[:40]!r}")
+        try:
+            async with asyncio.timeout(self._config.connect_timeout_seconds + self._config.silence_timeout_seconds):
+                answer = await self._client().chat.completions.with_raw_response.create(
+                    model=name,
+                    messages=_wire_messages(request),
+                    stream=True,
+                    stream_options={"include_usage": True},
+                    extra_body=_thinking_fields(request.thinking, self._config.thinking_field),
+                )
+        except TimeoutError as error:
+            raise ModelTimedOut("silent after the request was sent") from error
+        except (openai.APIError, httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            raise translated(error) from error
+        return answer.http_response
+
+    def _client(self) -> openai.AsyncOpenAI:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = self._new_client()
+        return client
+
+    def _new_client(self) -> openai.AsyncOpenAI:
+        config = self._config
+        timeout = httpx2.Timeout(
+            connect=config.connect_timeout_seconds,
+            pool=config.connect_timeout_seconds,
+            read=config.silence_timeout_seconds,
+            write=config.silence_timeout_seconds,
+        )
+        limits = httpx2.Limits(max_connections=config.max_connections, max_keepalive_connections=100)
+        return openai.AsyncOpenAI(
+            api_key=config.api_key,
+            base_url=config.base_url or None,
+            timeout=timeout,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpx2Client(timeout=timeout, limits=limits),
+        )
+
+    def _wait_before_retry(self, error: ModelError, *, attempt: int) -> float | None:
+        """Return the seconds to wait, or None when there is no further attempt."""
+        config = self._config
+        if not error.is_retryable or attempt > config.retries:
+            return None
+        if error.retry_after_seconds is not None:
+            is_bearable = error.retry_after_seconds <= config.max_retry_after_seconds
+            # Many runs are refused at the same moment; the part on top keeps them from coming back at the same one.
+            return error.retry_after_seconds + _RANDOM.uniform(0, config.backoff_seconds) if is_bearable else None
+        backoff: float = min(config.max_backoff_seconds, config.backoff_seconds * 2 ** (attempt - 1))
+        return backoff * _RANDOM.uniform(0.5, 1.0)
+
+
+def _wire_messages(request: ModelRequest) -> list[ChatCompletionMessageParam]:
+    messages = [{"role": str(message.role), "content": message.content} for message in request.messages]
+    if request.system_prompt:
+        messages.insert(0, {"role": "system", "content": request.system_prompt})
+    return cast(list[ChatCompletionMessageParam], messages)
+
+
+def _thinking_fields(thinking: str, name: str) -> dict[str, object] | None:
+    if not name or thinking == "auto":
+        return None
+    enabled, disabled = THINKING_FIELDS[name]
+    return {name: enabled if thinking == "true" else disabled}
