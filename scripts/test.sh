@@ -1,0 +1,60 @@
+#!/bin/sh
+# Run every test twice: on the embedded defaults, then on real MariaDB, Redis and Kafka.
+# Arguments go to pytest. Without the services one SKIPPED line says why; SMARTFLOW_REQUIRE_SERVICES=1 makes it fail.
+set -u
+cd "$(dirname "$0")/.."
+
+python=.venv/bin/python
+failed=0
+folder=$(mktemp -d)
+
+finish() {
+  code=$?
+  trap - EXIT INT TERM
+  [ ! -s "$folder/started" ] || "$python" scripts/services.py stop --only "$(cat "$folder/started")"
+  rm -rf "$folder"
+  exit "$code"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+suite() {
+  echo "== Tests on $1"
+  shift
+  "$@" || failed=1
+}
+
+skip() {
+  echo "SKIPPED: real-service tests ($1)"
+  [ "${SMARTFLOW_REQUIRE_SERVICES-}" != 1 ] || failed=1
+  exit "$failed"
+}
+
+if ! command -v chromium >/dev/null && ! "$python" scripts/services.py install --browser 2>"$folder/errors"; then
+  echo "SKIPPED: browser tests ($(tail -n 1 "$folder/errors"))"
+  [ "${SMARTFLOW_REQUIRE_SERVICES-}" != 1 ] || failed=1
+fi
+
+suite "embedded defaults" \
+  env -u DATABASE_URL -u REDIS_URL -u KAFKA_BOOTSTRAP_SERVERS -u CELERY_BROKER_URL \
+  "$python" -m pytest --ignore=tests/services -m "not services" "$@"
+
+# Another checkout may run its services on the usual ports: this one then takes others.
+exports=$("$python" scripts/services.py env --free-ports 2>"$folder/errors") || skip "$(tail -n 1 "$folder/errors")"
+eval "$exports"
+# A shared database wants secrets from the environment; these protect nothing.
+for name in SECRET_KEY JWT_ACCESS_SECRET JWT_REFRESH_SECRET; do
+  eval "[ -n \"\${$name-}\" ] || export $name=tests-only-$name-0123456789-0123456789-0123456789-0123456789-0123456789"
+done
+if ! "$python" scripts/services.py start --started-file "$folder/started" 2>"$folder/errors"; then
+  sed '$d' "$folder/errors" >&2
+  skip "$(tail -n 1 "$folder/errors")"
+fi
+# The start may just have installed what the driver is built with.
+scripts/setup.sh --dev || exit 1
+"$python" -c 'import MySQLdb' 2>/dev/null || skip "the MySQL driver is not in .venv"
+
+# Unit and architecture tests touch no service; the first run has shown them.
+suite "MariaDB, Redis and Kafka" "$python" -m pytest --ignore=tests/unit --ignore=tests/architecture "$@"
+exit "$failed"
