@@ -1,0 +1,96 @@
+"""Admin lists cost the same with five rows and with fifty, and never count a table."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from chat.contracts import RunState
+from outbox.models import Status
+from tests.admin_rows import make_chat, make_history, make_row, make_run, make_session, operator_client
+from tests.factories import make_user
+
+pytestmark = pytest.mark.django_db
+ALL_PERMISSIONS = (
+    *("outbox.view_outboxmessage", "outbox.requeue_outboxmessage", "outbox.discard_outboxmessage"),
+    *("chat.view_agentchat", "chat.view_chatrun", "chat.view_chathistory", "chat.view_message_text"),
+    *("accounts.view_user", "accounts.view_tokensession", "accounts.end_tokensession"),
+)
+LISTS = {
+    "/admin/outbox/outboxmessage/": lambda n: make_row(),
+    "/admin/outbox/outboxmessage/?status=consumed": lambda n: make_row(Status.CONSUMED),
+    "/admin/outbox/outboxmessage/?q=k": lambda n: make_row(key="k"),
+    "/admin/outbox/deadletter/": lambda n: make_row(Status.DEAD),
+    "/admin/chat/agentchat/": lambda n: make_chat(make_user(f"u{n}")),
+    "/admin/chat/chatrun/": lambda n: make_run(make_chat(make_user(f"u{n}")), state=RunState.RUNNING),
+    "/admin/chat/chathistory/": lambda n: make_history(make_chat(make_user(f"u{n}"))),
+    "/admin/accounts/user/": lambda n: make_user(f"u{n}"),
+    "/admin/accounts/tokensession/": lambda n: make_session(make_user(f"u{n}")),
+}
+
+
+def queries_of(client, url):
+    with CaptureQueriesContext(connection) as captured:
+        response = client.get(url)
+    assert response.status_code == 200
+    return [query["sql"] for query in captured], len(response.context["cl"].result_list)
+
+
+@pytest.mark.parametrize("url", LISTS)
+def test_list_costs_the_same_with_five_and_with_fifty_rows(url):
+    client = operator_client(*ALL_PERMISSIONS)
+    for number in range(5):
+        LISTS[url](number)
+    client.get(url)  # content types are looked up once a process
+    few, shown_before = queries_of(client, url)
+    for number in range(5, 49):
+        LISTS[url](number)
+    many, shown_after = queries_of(client, url)
+    assert shown_after >= shown_before + 44
+    assert len(many) == len(few)
+    assert not [sql for sql in many if "COUNT(" in sql.upper()]
+
+
+@pytest.mark.parametrize(
+    ("url", "table", "column"),
+    [
+        ("/admin/outbox/outboxmessage/", "agent_outbox_messages", "payload"),
+        ("/admin/outbox/deadletter/", "agent_outbox_messages", "payload"),
+        ("/admin/chat/chatrun/", "chat_runs", "output_text"),
+        ("/admin/chat/agentchat/", "agent_chats", "system_prompt"),
+        ("/admin/chat/chathistory/", "chat_histories", "password"),
+    ],
+)
+def test_list_does_not_load_what_it_does_not_show(url, table, column):
+    client = operator_client(*ALL_PERMISSIONS)
+    make_row(Status.DEAD)
+    chat = make_chat(make_user("u"))
+    make_run(chat, state=RunState.RUNNING)
+    make_history(chat)
+    statements, shown = queries_of(client, url)
+    reads = [sql for sql in statements if table in sql]
+    assert shown == 1
+    assert reads
+    assert not [sql for sql in reads if column in sql]
+
+
+def test_row_page_costs_the_same_with_few_and_with_many_neighbours():
+    client = operator_client(*ALL_PERMISSIONS)
+    rows = [make_row(Status.CONSUMED, key="k") for _ in range(2)]
+    url = f"/admin/outbox/outboxmessage/{rows[0].pk}/change/"
+    client.get(url)  # content types are looked up once a process
+    with CaptureQueriesContext(connection) as few:
+        client.get(url)
+    for _ in range(30):
+        make_row(Status.CONSUMED, key="k")
+    with CaptureQueriesContext(connection) as many:
+        client.get(url)
+    assert len(many) == len(few)
+
+
+def test_overview_counts_no_more_than_the_cap():
+    client = operator_client(*ALL_PERMISSIONS)
+    with CaptureQueriesContext(connection) as captured:
+        client.get("/admin/overview/")
+    counts = [query["sql"] for query in captured if "COUNT(" in query["sql"].upper()]
+    assert len(counts) == 5
+    assert all("LIMIT 10001" in sql for sql in counts)

@@ -1,0 +1,130 @@
+"""Consumers at the same moment, each with a connection of its own: one message, one effect; one key, one order."""
+
+import threading
+
+import pytest
+from django.db import connection
+
+from outbox import registry, relay
+from outbox.dispatch import Outcome, dispatch_message
+from outbox.models import LocalMessage, OutboxMessage, Status
+from tests.outbox_rows import EVENT_TYPE, NOW, append, change, claim, row_of, wire
+from tests.racing import run_at_once
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def effects(monkeypatch):
+    """Handle events by writing a row, so that what is counted is what was committed."""
+
+    def write(event, *, event_id):
+        LocalMessage.objects.create(topic="effect", message_key=event_id, value=event.message)
+
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, write)
+    return LocalMessage.objects.filter(topic="effect").order_by("pk")
+
+
+def published(key: str = "k", message: str = "hello") -> int:
+    pk = append(key, message)
+    change(pk, status=Status.PUBLISHED, published_at=NOW)
+    return pk
+
+
+def handle(pk: int) -> Outcome:
+    return dispatch_message(value=wire(pk), clock=lambda: NOW)
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_dispatch_message_runs_the_handler_once_when_consumers_have_the_same_message(effects, attempt):
+    pk = published()
+
+    outcomes = run_at_once(*[lambda: handle(pk)] * 4)
+
+    assert sorted(outcomes) == [Outcome.CONSUMED] + [Outcome.DUPLICATE] * 3
+    assert effects.count() == 1
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_dispatch_message_keeps_the_order_of_a_key_when_consumers_have_its_rows(effects, attempt):
+    first, second = published("a", "first"), published("a", "second")
+
+    later, earlier = run_at_once(lambda: handle(second), lambda: handle(first))
+
+    assert earlier == Outcome.CONSUMED
+    assert later in {Outcome.CONSUMED, Outcome.DEFERRED}
+    if later == Outcome.DEFERRED:
+        assert handle(second) == Outcome.CONSUMED
+    assert list(effects.values_list("value", flat=True)) == ["first", "second"]
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_settle_published_and_the_consumer_meet_on_one_row(effects, attempt):
+    pk = append()
+    token = claim().token
+
+    settled, outcome = run_at_once(lambda: relay.settle_published(ids=[pk], token=token, now=NOW), lambda: handle(pk))
+
+    assert outcome == Outcome.CONSUMED
+    assert settled in {0, 1}
+    row = row_of(pk)
+    assert (row.status, row.claim_token, row.published_at) == (Status.CONSUMED, None, NOW)
+
+
+def test_settle_published_waits_for_a_consumer_that_is_at_work_and_then_changes_nothing(monkeypatch):
+    """The consumer holds the row's lock while the relay settles; the relay finds it consumed when it gets its turn."""
+    pk = append()
+    token = claim().token
+    at_work, settles = threading.Event(), threading.Event()
+
+    def work(event, *, event_id):
+        at_work.set()
+        assert settles.wait(10)
+
+    def settle():
+        assert at_work.wait(10)
+        settles.set()
+        return relay.settle_published(ids=[pk], token=token, now=NOW)
+
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, work)
+    outcome, settled = run_at_once(lambda: handle(pk), settle)
+
+    assert (outcome, settled) == (Outcome.CONSUMED, 0)
+    assert row_of(pk).status == Status.CONSUMED
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_rescan_and_consumer_meet_on_one_row(effects, attempt):
+    pk = published()
+
+    _, outcome = run_at_once(
+        lambda: relay.rescan_published(older_than=NOW.replace(year=2027), now=NOW), lambda: handle(pk)
+    )
+
+    assert outcome == Outcome.CONSUMED
+    assert row_of(pk).status == Status.CONSUMED
+    assert effects.count() == 1
+
+
+def test_consumers_relays_and_rescan_end_with_one_effect_for_each_event(effects):
+    ids = [published(f"key{number % 4}", str(number)) for number in range(24)]
+
+    def consume():
+        return [handle(pk) for pk in ids]
+
+    def disturb():
+        for _ in range(10):
+            relay.rescan_published(older_than=NOW.replace(year=2027), now=NOW)
+            taken = claim(limit=5)
+            relay.settle_published(ids=[row.id for row in taken.rows], token=taken.token, now=NOW)
+
+    answers = run_at_once(consume, consume, disturb, disturb)
+
+    assert not [answer for answer in answers if isinstance(answer, Exception)]
+    for pk in ids:
+        OutboxMessage.objects.filter(pk=pk).exclude(status=Status.CONSUMED).update(
+            status=Status.PUBLISHED, published_at=NOW, claim_token=None, lease_until=None
+        )
+        handle(pk)
+    assert sorted(effects.values_list("value", flat=True), key=int) == [str(number) for number in range(24)]
+    assert connection.in_atomic_block is False

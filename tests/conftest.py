@@ -1,0 +1,67 @@
+"""Fixtures every test may use. Alice owns; Bob is another user."""
+
+import pytest
+from django.db import connections
+from django.utils import translation
+from rest_framework.test import APIClient
+
+from tests.factories import make_user, sign_in
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory):
+    """Give SQLite a file of this run's own: threads then meet the locks of production, not those of a shared cache."""
+    settings = connections["default"].settings_dict
+    if connections["default"].vendor == "sqlite":
+        settings["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def _fast_hasher(settings):
+    """The product's hasher is slow on purpose; a test of it names it."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _language_of_nobody():
+    """The middleware leaves a request's language behind for the thread's next one; a test's must not reach the next."""
+    yield
+    translation.deactivate()
+
+
+@pytest.fixture
+def alice(db):
+    return make_user("alice")
+
+
+@pytest.fixture
+def bob(db):
+    return make_user("bob")
+
+
+@pytest.fixture
+def client_of():
+    """Return a function that makes a client signed in as the user, or anonymous without one."""
+
+    def make(user=None):
+        client = APIClient(raise_request_exception=False)
+        if user is not None:
+            client.credentials(HTTP_AUTHORIZATION=f"Bearer {sign_in(user).access_token}")
+        return client
+
+    return make
+
+
+@pytest.fixture
+def anonymous(client_of):
+    return client_of()
+
+
+@pytest.fixture
+def alice_client(client_of, alice):
+    return client_of(alice)
+
+
+@pytest.fixture
+def bob_client(client_of, bob):
+    return client_of(bob)

@@ -1,0 +1,5 @@
+"""Fixtures of the outbox's tests."""
+
+from tests.outbox_fixtures import clock, handler, nudges
+
+__all__ = ["clock", "handler", "nudges"]

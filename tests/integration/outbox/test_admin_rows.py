@@ -1,0 +1,176 @@
+"""The operators' pages of outbox rows."""
+
+from datetime import timedelta
+
+import pytest
+
+from outbox.models import Status
+from outbox.queries import depth_and_lag, list_key_ids, list_neighbours
+from smartflow.kernel.clock import utc_now
+from tests.admin_rows import EVENT_TYPE, make_row, operator_client
+
+pytestmark = pytest.mark.django_db
+LIST = "/admin/outbox/outboxmessage/"
+
+
+@pytest.fixture
+def operator():
+    return operator_client("outbox.view_outboxmessage")
+
+
+def listed(response):
+    return [row.pk for row in response.context["cl"].result_list]
+
+
+def page_of(row):
+    return f"{LIST}{row.pk}/change/"
+
+
+def test_list_pages_by_key_forth_and_back(operator):
+    rows = [make_row().pk for _ in range(120)]
+    newest_first = rows[::-1]
+    first = operator.get(LIST)
+    assert listed(first) == newest_first[:50]
+    assert not first.context["cl"].previous_page
+    second = operator.get(LIST + first.context["cl"].next_page)
+    third = operator.get(LIST + second.context["cl"].next_page)
+    assert listed(second) == newest_first[50:100]
+    assert listed(third) == newest_first[100:]
+    assert not third.context["cl"].next_page
+    assert listed(operator.get(LIST + third.context["cl"].previous_page)) == newest_first[50:100]
+    assert listed(operator.get(LIST + second.context["cl"].previous_page)) == newest_first[:50]
+
+
+def test_list_starts_again_when_a_filter_is_chosen_on_a_later_page(operator):
+    for _ in range(60):
+        make_row()
+    second = operator.get(LIST + operator.get(LIST).context["cl"].next_page)
+    assert "after" not in second.context["cl"].get_query_string({"status": "dead"})
+
+
+def test_list_survives_a_cursor_that_is_none(operator):
+    make_row()
+    response = operator.get(LIST, {"after": "nonsense"})
+    assert response.status_code == 302
+    assert response["Location"].endswith("?e=1")
+
+
+def test_list_shows_states_finer_than_the_column(operator):
+    make_row(retry_count=3, next_retry_at=utc_now() + timedelta(minutes=9))
+    make_row(claim_token="t", lease_until=utc_now() + timedelta(seconds=9))
+    make_row(Status.DEAD, discarded_at=utc_now(), discard_reason="twin")
+    text = operator.get(LIST).content.decode()
+    for state in ("retrying", "claimed", "discarded"):
+        assert f"\n{state}\n" in text
+
+
+def test_list_filters_by_status_and_then_by_event_type(operator):
+    dead, _ = make_row(Status.DEAD), make_row()
+    assert listed(operator.get(LIST, {"status": "dead"})) == [dead.pk]
+    assert listed(operator.get(LIST, {"status": "dead", "event_type": EVENT_TYPE})) == [dead.pk]
+    assert listed(operator.get(LIST, {"status": "dead", "event_type": "tasks.task.completed"})) == []
+    titles = [spec.title for spec in operator.get(LIST).context["cl"].filter_specs]
+    assert [str(title) for title in titles] == ["status"]
+
+
+@pytest.mark.parametrize("lookup", ["payload__contains", "request_id", "last_error__contains", "topic"])
+def test_list_refuses_to_filter_by_what_no_filter_names(operator, lookup):
+    make_row()
+    assert operator.get(LIST, {lookup: "private"}).status_code == 400
+
+
+def test_search_finds_by_event_id_row_id_and_key_exactly(operator):
+    row, twin, _other = make_row(key="k-1"), make_row(Status.CONSUMED, key="k-1"), make_row(key="k-10")
+    assert listed(operator.get(LIST, {"q": row.event_id})) == [row.pk]
+    assert listed(operator.get(LIST, {"q": str(row.pk)})) == [row.pk]
+    assert listed(operator.get(LIST, {"q": "k-1"})) == [twin.pk, row.pk]
+    assert listed(operator.get(LIST, {"q": "k-1", "status": "pending"})) == [row.pk]
+    assert listed(operator.get(LIST, {"q": "k-"})) == []
+
+
+def test_search_of_a_long_key_pages_through_all_states_in_order(operator):
+    states = [Status.CONSUMED, Status.PENDING, Status.DEAD]
+    rows = [make_row(states[n % 3], key="hot").pk for n in range(110)]
+    first = operator.get(LIST, {"q": "hot"})
+    second = operator.get(LIST + first.context["cl"].next_page)
+    third = operator.get(LIST + second.context["cl"].next_page)
+    assert listed(first) + listed(second) + listed(third) == rows[::-1]
+    assert listed(operator.get(LIST + third.context["cl"].previous_page)) == listed(second)
+
+
+def test_page_hides_the_payload_without_the_permission(operator):
+    row = make_row(last_error="HandlerFailed: why\nsecond line")
+    text = operator.get(page_of(row)).content.decode()
+    assert "private words" not in text
+    assert "outbox.view_payload" in text
+    assert "second line" in text
+    may_read = operator_client("outbox.view_outboxmessage", "outbox.view_payload", username="reader")
+    assert "private words" in may_read.get(page_of(row)).content.decode()
+
+
+def test_page_links_the_key_to_its_rows_and_to_what_it_names(operator):
+    row = make_row(key="6f0a")
+    text = operator.get(page_of(row)).content.decode()
+    assert f"{LIST}?q=6f0a" in text
+    assert "/admin/chat/agentchat/by-chat-id/6f0a/" in text
+
+
+def test_page_shows_ten_neighbours_on_either_side_in_order(operator):
+    rows = [make_row(Status.CONSUMED if n % 2 else Status.DEAD, key="k") for n in range(25)]
+    make_row(key="another")
+    lines = operator.get(page_of(rows[12])).context["neighbours"]
+    assert [line["row"].pk for line in lines] == [row.pk for row in rows[2:23]]
+    assert [line["row"].pk for line in lines if line["is_current"]] == [rows[12].pk]
+
+
+def test_page_offers_no_change(operator):
+    row = make_row()
+    assert operator.post(page_of(row), {"status": "consumed"}).status_code == 403
+    assert operator.get(f"{LIST}add/").status_code == 403
+    assert operator.get(f"{LIST}{row.pk}/delete/").status_code == 403
+
+
+def test_list_is_closed_without_the_permission():
+    client = operator_client()
+    assert client.get(LIST).status_code == 403
+    assert client.get(page_of(make_row())).status_code == 403
+
+
+def test_list_key_ids_returns_the_nearest_rows():
+    ids = [make_row(Status.PENDING if n % 2 else Status.CONSUMED, key="k").pk for n in range(9)]
+    assert list_key_ids(key="k", statuses=Status.values, limit=3) == ids[:-4:-1]
+    assert list_key_ids(key="k", statuses=Status.values, limit=2, newer_than=ids[3]) == ids[4:6]
+    assert list_key_ids(key="k", statuses=Status.values, limit=2, older_than=ids[3]) == [ids[2], ids[1]]
+    assert list_key_ids(key="k", statuses=["dead"], limit=2) == []
+
+
+def test_list_neighbours_leaves_other_keys_out():
+    row = make_row(key="k")
+    make_row(key="K")
+    assert [neighbour.pk for neighbour in list_neighbours(key="k", message_id=row.pk, limit=10)] == [row.pk]
+
+
+def test_depth_and_lag_counts_each_state_and_leaves_discarded_rows_out():
+    now = utc_now()
+    make_row(age_seconds=90)
+    make_row(retry_count=1, next_retry_at=now + timedelta(minutes=1))
+    make_row(Status.PUBLISHED, age_seconds=40)
+    make_row(Status.DEAD)
+    make_row(Status.DEAD, discarded_at=now, discard_reason="twin")
+    make_row(Status.CONSUMED)
+    depth = depth_and_lag(now=now)
+    assert (str(depth.pending), str(depth.retrying), str(depth.published), str(depth.dead)) == ("2", "1", "1", "1")
+    assert depth.oldest_pending_seconds == pytest.approx(90, abs=5)
+    assert depth.oldest_published_seconds == pytest.approx(40, abs=5)
+
+
+def test_depth_and_lag_stops_counting_at_the_cap():
+    for _ in range(5):
+        make_row()
+    assert str(depth_and_lag(now=utc_now(), cap=3).pending) == "3+"
+    assert str(depth_and_lag(now=utc_now(), cap=5).pending) == "5"
+
+
+def test_depth_and_lag_has_no_ages_when_nothing_waits():
+    depth = depth_and_lag(now=utc_now())
+    assert (depth.oldest_pending_seconds, depth.oldest_published_seconds, depth.dead.value) == (None, None, 0)

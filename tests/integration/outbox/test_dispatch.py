@@ -1,0 +1,371 @@
+"""outbox/dispatch.py: handle once, in order, and park what no retry can mend."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import InterfaceError, OperationalError, connection
+
+from outbox import registry
+from outbox.dispatch import DEFER_SECONDS, Outcome, dispatch_message, dispatch_messages
+from outbox.models import LocalMessage, OutboxMessage, Status
+from outbox.registry import HandlerMissing
+from smartflow.events import EventUnreadable
+from smartflow.kernel.errors import Conflict, Invalid, Unavailable
+from tests.outbox_rows import EVENT_TYPE, NOW, append, change, claim, row_of, wire
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def dispatch(clock):
+    def run(pk: int) -> Outcome:
+        return dispatch_message(value=wire(pk), clock=clock)
+
+    return run
+
+
+def published(key: str = "k", message: str = "hello", **fields) -> int:
+    pk = append(key, message)
+    change(pk, status=Status.PUBLISHED, published_at=NOW, **fields)
+    return pk
+
+
+def test_dispatch_message_runs_the_handler_and_marks_consumed(dispatch, handler):
+    pk = published(message="你好")
+
+    assert dispatch(pk) == Outcome.CONSUMED
+    row = row_of(pk)
+    assert (row.status, row.consumed_at, row.published_at) == (Status.CONSUMED, NOW, NOW)
+    assert (handler.messages, handler.event_ids) == (["你好"], [row.event_id])
+
+
+def test_dispatch_message_runs_the_handler_once_when_the_message_comes_again(dispatch, handler):
+    pk = published()
+
+    assert [dispatch(pk) for _ in range(3)] == [Outcome.CONSUMED, Outcome.DUPLICATE, Outcome.DUPLICATE]
+    assert len(handler.messages) == 1
+
+
+def test_dispatch_message_leaves_a_dead_row_alone(dispatch, handler):
+    pk = published()
+    change(pk, status=Status.DEAD)
+
+    assert dispatch(pk) == Outcome.DUPLICATE
+    assert (row_of(pk).status, handler.messages) == (Status.DEAD, [])
+
+
+@pytest.mark.parametrize("waiting", ["pending", "published", "in flight", "retrying"])
+def test_dispatch_message_defers_when_an_earlier_row_of_the_key_is_unfinished(dispatch, handler, waiting):
+    head = append("a")
+    if waiting == "in flight":
+        claim()
+    change(head, **{"published": {"status": "published", "published_at": NOW}}.get(waiting, {}))
+    if waiting == "retrying":
+        change(head, next_retry_at=NOW + timedelta(seconds=81), retry_count=9)
+    follower = published("a")
+
+    assert dispatch(follower) == Outcome.DEFERRED
+    row = row_of(follower)
+    assert (row.status, row.retry_count) == (Status.PENDING, 0)
+    assert row.next_retry_at == NOW + timedelta(seconds=DEFER_SECONDS)
+    assert handler.messages == []
+
+
+@pytest.mark.parametrize("status", [Status.CONSUMED, Status.DEAD])
+def test_dispatch_message_goes_on_when_the_earlier_row_of_the_key_is_final(dispatch, handler, status):
+    change(append("a"), status=status, consumed_at=NOW)
+
+    assert dispatch(published("a")) == Outcome.CONSUMED
+
+
+def test_dispatch_message_goes_on_when_the_unfinished_row_is_of_another_key_or_later(dispatch, handler):
+    append("b")
+    pk = published("a")
+    append("a")
+
+    assert dispatch(pk) == Outcome.CONSUMED
+
+
+def test_dispatch_message_rolls_the_handlers_writes_back_when_it_fails(dispatch, monkeypatch):
+    def write_then_fail(event, *, event_id):
+        LocalMessage.objects.create(topic="t", message_key="k", value="effect")
+        raise RuntimeError("after the write")
+
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, write_then_fail)
+
+    assert dispatch(published()) == Outcome.RETRY
+    assert not LocalMessage.objects.exists()
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(0, 1), (1, 4), (2, 9), (9, 100), (15, 100)])
+def test_dispatch_message_waits_the_square_of_the_attempt_when_the_handler_fails(dispatch, handler, failures, seconds):
+    pk = published(retry_count=failures)
+    handler.error = RuntimeError("not yet")
+
+    assert dispatch(pk) == Outcome.RETRY
+    row = row_of(pk)
+    assert (row.status, row.retry_count, row.last_error) == (Status.PENDING, failures + 1, "RuntimeError: not yet")
+    assert NOW + timedelta(seconds=seconds) <= row.next_retry_at <= NOW + timedelta(seconds=seconds * 1.1)
+
+
+def test_dispatch_message_buries_the_row_after_twenty_attempts(dispatch, handler):
+    pk = published()
+    handler.error = RuntimeError("never")
+
+    outcomes = [dispatch(pk) for _ in range(21)]
+
+    assert outcomes == [Outcome.RETRY] * 19 + [Outcome.DEAD, Outcome.DUPLICATE]
+    row = row_of(pk)
+    assert (row.status, row.retry_count, row.next_retry_at) == (Status.DEAD, 20, None)
+
+
+@pytest.mark.parametrize("error", [Invalid("no"), Conflict("no"), EventUnreadable("no"), HandlerMissing("no")])
+def test_dispatch_message_buries_the_row_at_once_when_no_retry_can_help(dispatch, handler, error):
+    pk = published()
+    handler.error = error
+
+    assert dispatch(pk) == Outcome.DEAD
+    assert (row_of(pk).status, row_of(pk).retry_count) == (Status.DEAD, 1)
+    assert row_of(pk).last_error.startswith(type(error).__name__)
+
+
+def test_dispatch_message_tries_again_when_the_handler_finds_a_part_unavailable(dispatch, handler):
+    pk = published()
+    handler.error = Unavailable("the model is away")
+
+    assert dispatch(pk) == Outcome.RETRY
+    assert row_of(pk).status == Status.PENDING
+
+
+def test_dispatch_message_buries_the_row_when_nothing_handles_its_type(dispatch, monkeypatch):
+    monkeypatch.setattr(registry, "_handlers", {})
+    pk = published()
+
+    assert dispatch(pk) == Outcome.DEAD
+    assert "nothing handles" in row_of(pk).last_error
+
+
+@pytest.mark.parametrize(
+    ("found", "replacement"),
+    [('"event_version":1', '"event_version":99'), ('"role":"user"', '"role":7'), (EVENT_TYPE, "no.such.type")],
+)
+@pytest.mark.usefixtures("handler")
+def test_dispatch_message_buries_the_row_when_its_event_cannot_be_read(dispatch, found, replacement):
+    pk = published()
+    change(pk, payload=row_of(pk).payload.replace(found, replacement))
+
+    assert dispatch(pk) == Outcome.DEAD
+
+
+def test_dispatch_message_keeps_secrets_out_of_the_last_error(dispatch, handler):
+    pk = published()
+    handler.error = RuntimeError(
+        "mysql://root:hunter2@db/x refused, api_key=abc123 Bearer abcdefghijkl sk-abcdefghijkl"
+    )
+
+    dispatch(pk)
+
+    for secret in ("hunter2", "abc123", "abcdefghijkl"):
+        assert secret not in row_of(pk).last_error
+
+
+def test_dispatch_message_bounds_the_last_error_and_survives_text_that_is_no_unicode(dispatch, handler):
+    pk = published()
+    handler.error = RuntimeError("\ud800" + "你" * 5000)
+
+    assert dispatch(pk) == Outcome.RETRY
+    assert len(row_of(pk).last_error.encode()) <= 2000
+
+
+def test_dispatch_message_retries_when_the_text_of_an_event_cannot_be_stored(dispatch, monkeypatch):
+    def store(event, *, event_id):
+        LocalMessage.objects.create(topic="t", message_key="k", value=event.message)
+
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, store)
+    pk = published(message="SURROGATE")
+    change(pk, payload=row_of(pk).payload.replace("SURROGATE", "\\ud800"))
+
+    assert dispatch(pk) == Outcome.RETRY
+    assert "UnicodeEncodeError" in row_of(pk).last_error
+
+
+def broken_statement(event, *, event_id):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT no_such_column FROM agent_outbox_messages")
+
+
+def test_dispatch_message_counts_an_attempt_when_the_database_refuses_the_handlers_statement(dispatch, monkeypatch):
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, broken_statement)
+    pk = published()
+
+    assert dispatch(pk) == Outcome.RETRY
+    assert row_of(pk).retry_count == 1
+    assert "no_such_column" in row_of(pk).last_error
+
+
+def test_dispatch_message_raises_and_counts_nothing_when_the_database_is_away(dispatch, handler):
+    pk = published()
+    handler.error = InterfaceError("connection already closed")
+
+    with pytest.raises(InterfaceError):
+        dispatch(pk)
+    assert (row_of(pk).status, row_of(pk).retry_count) == (Status.PUBLISHED, 0)
+
+
+def test_dispatch_message_runs_again_when_it_lost_a_conflict(dispatch, handler, monkeypatch):
+    pk = published()
+    errors = [OperationalError(1213, "deadlock"), OperationalError(1020, "changed")]
+    monkeypatch.setattr("outbox.database_errors.connection", FakeConnection())
+
+    def lose_twice(event, *, event_id):
+        if errors:
+            raise errors.pop()
+        handler(event, event_id=event_id)
+
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, lose_twice)
+
+    assert dispatch(pk) == Outcome.CONSUMED
+    assert len(handler.messages) == 1
+
+
+class FakeConnection:
+    """What repeat_on_conflict sees outside a test: no transaction around the dispatch."""
+
+    vendor = "mysql"
+    in_atomic_block = False
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"[]", b"{}", b'{"outbox_id":"1"}'])
+def test_dispatch_message_says_so_when_the_message_is_no_envelope(clock, value):
+    assert dispatch_message(value=value, clock=clock) == Outcome.UNREADABLE
+
+
+@pytest.mark.parametrize("outbox_id", [0, -1, 10**9, 2**63, 10**40])
+def test_dispatch_message_says_so_when_the_message_has_no_row(clock, outbox_id, handler):
+    pk = append()
+    value = wire(pk).replace(b'"outbox_id":%d' % pk, b'"outbox_id":%d' % outbox_id)
+
+    assert dispatch_message(value=value, clock=clock) == Outcome.UNKNOWN
+    assert handler.messages == []
+
+
+def test_dispatch_message_leaves_a_row_alone_when_the_message_is_of_another_event(clock, handler):
+    pk = published()
+    value = wire(pk).replace(row_of(pk).event_id.encode(), b"another")
+
+    assert dispatch_message(value=value, clock=clock) == Outcome.UNKNOWN
+    assert row_of(pk).status == Status.PUBLISHED
+
+
+def test_dispatch_message_consumes_a_row_whose_relay_died_before_the_settle(dispatch, handler):
+    pk = append()
+    claim()
+
+    assert dispatch(pk) == Outcome.CONSUMED
+    row = row_of(pk)
+    assert (row.claim_token, row.lease_until, row.published_at) == (None, None, NOW)
+
+
+def test_the_last_failure_of_a_consumer_leaves_a_row_that_another_consumed_meanwhile(dispatch, monkeypatch):
+    """Between the rollback of the handler's transaction and the record of its failure another consumer may win."""
+    pk = published()
+
+    def fail_after_another_consumed(event, *, event_id):
+        raise RuntimeError("late")
+
+    def another_consumes(error):
+        OutboxMessage.objects.filter(pk=pk).update(status=Status.CONSUMED, consumed_at=NOW)
+        return str(error)
+
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, fail_after_another_consumed)
+    monkeypatch.setattr("outbox.dispatch.describe_error", another_consumes)
+
+    assert dispatch(pk) == Outcome.DUPLICATE
+    assert (row_of(pk).status, row_of(pk).retry_count) == (Status.CONSUMED, 0)
+
+
+# --- many messages at once
+
+
+@pytest.fixture
+def dispatch_all(clock):
+    def run(*pks: int) -> list[Outcome]:
+        return dispatch_messages(values=[wire(pk) for pk in pks], clock=clock)
+
+    return run
+
+
+def test_dispatch_messages_handles_all_in_one_transaction_with_few_statements(
+    dispatch_all, handler, django_assert_num_queries
+):
+    pks = [published(f"key {number % 5}", str(number)) for number in range(50)]
+
+    values = [wire(pk) for pk in pks]
+    with django_assert_num_queries(5):  # savepoint, lock, predecessors, consumed, release
+        outcomes = dispatch_messages(values=values, clock=lambda: NOW)
+    assert outcomes == [Outcome.CONSUMED] * 50
+    assert handler.messages == [str(number) for number in range(50)]
+    assert set(OutboxMessage.objects.values_list("status", flat=True)) == {Status.CONSUMED}
+
+
+def test_dispatch_messages_isolates_a_bad_message_and_handles_its_neighbours_once(dispatch_all, handler, monkeypatch):
+    pks = [published(f"key {number}", str(number)) for number in range(8)]
+
+    def refuse_five(event, *, event_id):
+        if event.message == "5":
+            raise Invalid("bad")
+        handler(event, event_id=event_id)
+        LocalMessage.objects.create(topic="effect", message_key=event.message, value="")
+
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, refuse_five)
+    outcomes = dispatch_all(*pks)
+
+    assert outcomes == [Outcome.DEAD if number == 5 else Outcome.CONSUMED for number in range(8)]
+    effects = LocalMessage.objects.filter(topic="effect").order_by("pk").values_list("message_key", flat=True)
+    assert list(effects) == ["0", "1", "2", "3", "4", "6", "7"]
+
+
+def test_dispatch_messages_holds_back_only_the_key_of_a_failing_message(dispatch_all, handler, monkeypatch):
+    head, follower, other = published("a", "head"), published("a", "follower"), published("b", "other")
+
+    def fail_head(event, *, event_id):
+        if event.message == "head":
+            raise RuntimeError("not yet")
+        handler(event, event_id=event_id)
+
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, fail_head)
+
+    assert dispatch_all(head, follower, other) == [Outcome.RETRY, Outcome.DEFERRED, Outcome.CONSUMED]
+    assert row_of(follower).retry_count == 0
+
+
+def test_dispatch_messages_keeps_the_order_of_a_key_when_its_messages_come_in_another(dispatch_all, handler):
+    first, second, third = published("a", "1"), published("a", "2"), published("a", "3")
+
+    assert dispatch_all(third, first, second) == [Outcome.CONSUMED] * 3
+    assert handler.messages == ["1", "2", "3"]
+
+
+def test_dispatch_messages_defers_every_row_behind_one_that_did_not_come(dispatch_all, handler):
+    _missing, second, third, other = published("a"), published("a"), published("a"), published("b", "other")
+
+    assert dispatch_all(second, third, other) == [Outcome.DEFERRED, Outcome.DEFERRED, Outcome.CONSUMED]
+    assert handler.messages == ["other"]
+
+
+def test_dispatch_messages_handles_a_message_once_when_the_batch_holds_it_twice(dispatch_all, handler):
+    pk = published(message="once")
+
+    assert dispatch_all(pk, pk) == [Outcome.CONSUMED, Outcome.DUPLICATE]
+    assert handler.messages == ["once"]
+
+
+def test_dispatch_messages_goes_on_behind_what_cannot_be_read(clock, handler):
+    pk = published()
+
+    outcomes = dispatch_messages(values=[b"no envelope", wire(pk), b"{}"], clock=clock)
+    assert outcomes == [Outcome.UNREADABLE, Outcome.CONSUMED, Outcome.UNREADABLE]
+
+
+def test_dispatch_messages_of_nothing_does_nothing(clock):
+    assert dispatch_messages(values=[], clock=clock) == []

@@ -1,0 +1,41 @@
+"""Fixtures of every folder that tests the outbox; a conftest.py imports what its folder needs."""
+
+import pytest
+
+from outbox import nudge, registry
+from tests.outbox_rows import EVENT_TYPE, SteppedClock
+
+
+class RecordingHandler:
+    """Stands in for the handler of the catalog's event: remembers what it was given; raises `error` when it is set."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.event_ids: list[str] = []
+        self.error: Exception | None = None
+
+    def __call__(self, event, *, event_id):
+        if self.error is not None:
+            raise self.error
+        self.messages.append(event.message)
+        self.event_ids.append(event_id)
+
+
+@pytest.fixture
+def handler(monkeypatch):
+    recording = RecordingHandler()
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, recording)
+    return recording
+
+
+@pytest.fixture
+def clock():
+    return SteppedClock()
+
+
+@pytest.fixture(autouse=True)
+def nudges(monkeypatch):
+    """Count the nudges; without this they would go to the broker of whoever works on this machine."""
+    sent: list[None] = []
+    monkeypatch.setattr(nudge, "_wake", lambda: sent.append(None))
+    return sent

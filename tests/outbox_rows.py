@@ -1,0 +1,101 @@
+"""Makes and reads outbox rows for tests, with a clock and a transport that do what the test says."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from django.db import transaction
+
+from outbox import relay
+from outbox.append import append_event
+from outbox.consumer import EventConsumer
+from outbox.envelope import encode_wire
+from outbox.models import OutboxMessage
+from outbox.transports import OutgoingMessage, PublishFailure
+from outbox.transports.local import LocalTransport
+from smartflow.events import ChatHistoryPersistRequested
+
+NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
+EVENT_TYPE = ChatHistoryPersistRequested.event_type
+
+
+class SteppedClock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+class RecordingTransport:
+    """Acknowledges every message, unless `failures` names its row; `during_publish` runs before the answer."""
+
+    def __init__(self) -> None:
+        self.published: list[OutgoingMessage] = []
+        self.failures: dict[int, PublishFailure] = {}
+        self.during_publish: Callable[[], None] = lambda: None
+
+    def publish(self, messages: Sequence[OutgoingMessage], *, timeout_seconds: float) -> dict[int, PublishFailure]:
+        self.published.extend(message for message in messages if message.outbox_id not in self.failures)
+        self.during_publish()
+        return {m.outbox_id: self.failures[m.outbox_id] for m in messages if m.outbox_id in self.failures}
+
+    def is_ready(self) -> bool:
+        return True
+
+    @property
+    def ids(self) -> list[int]:
+        return [message.outbox_id for message in self.published]
+
+
+def make_event(message: str = "hello") -> ChatHistoryPersistRequested:
+    """Return an event whose payload holds the message."""
+    return ChatHistoryPersistRequested(
+        user_id=1,
+        conversation_id="c1",
+        run_id="r1",
+        role="user",
+        message=message,
+        tokens_consumed=0,
+        occurred_at="2026-03-01T08:00:00Z",
+    )
+
+
+def append(key: str = "k", message: str = "hello", *, event_id: str | None = None, now: datetime = NOW) -> int:
+    """Append one event in a transaction of its own and return its row's id."""
+    with transaction.atomic():
+        return append_event(event=make_event(message), key=key, now=now, event_id=event_id)
+
+
+def row_of(outbox_id: int) -> OutboxMessage:
+    return OutboxMessage.objects.get(pk=outbox_id)
+
+
+def change(outbox_id: int, **fields: object) -> None:
+    """Write fields past the product's code."""
+    OutboxMessage.objects.filter(pk=outbox_id).update(**fields)
+
+
+def wire(outbox_id: int) -> bytes:
+    """Return the message that publishing the row sends."""
+    row = row_of(outbox_id)
+    return encode_wire(outbox_id=row.pk, event_id=row.event_id, stored=row.payload)
+
+
+def claim(*, now: datetime = NOW, limit: int = 50, lease_seconds: float = 10) -> relay.Claim:
+    return relay.claim_rows(limit=limit, lease_seconds=lease_seconds, now=now)
+
+
+def run_pass(transport: object, clock: Callable[[], datetime], *, batch_size: int = 50) -> relay.PassResult:
+    return relay.run_pass(
+        transport=transport, clock=clock, batch_size=batch_size, lease_seconds=10, publish_seconds=5, seconds=30
+    )
+
+
+def make_consumer(clock: Callable[[], datetime], *, transport: object | None = None) -> EventConsumer:
+    source = (transport or LocalTransport()).open_consumer()
+    return EventConsumer(source=source, clock=clock, wait=lambda _seconds: False)

@@ -1,0 +1,120 @@
+"""The frames of one scripted answer, encoded once and kept: at high rates, encoding would be most of the work."""
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tests.scripted_model.scenario import Scenario
+
+_ZH = "明天上午九点有高等数学课，请记得带作业。"
+_EMOJI = "好的👍🏽，周三🗓️ 去图书馆📚，和👩‍👩‍👧一起🎉。"
+
+
+@dataclass(frozen=True)
+class Frames:
+    """`head` before the first token (role, reasoning), then one frame a token, then `tail` with finish and usage."""
+
+    head: tuple[bytes, ...]
+    content: tuple[bytes, ...]
+    tail: tuple[bytes, ...]
+
+
+def pieces_of(scenario: Scenario, message: str) -> list[str]:
+    """Return the answer as its tokens; joined they are the text."""
+    if scenario.text == "echo":
+        return [message[start : start + 8] for start in range(0, len(message), 8)] or ["-"]
+    if scenario.text in {"zh", "emoji"}:
+        alphabet = _ZH if scenario.text == "zh" else _EMOJI
+        return [alphabet[number % len(alphabet)] for number in range(scenario.tokens)]
+    return [f"token {number} " for number in range(1, scenario.tokens + 1)]
+
+
+def answer_text(scenario: Scenario, message: str = "") -> str:
+    """Return the whole text that an uncut answer has."""
+    return "".join(pieces_of(scenario, message))
+
+
+@functools.lru_cache(maxsize=256)
+def build_frames(scenario: Scenario, model: str, echoed: str, prompt_tokens: int, wants_usage: bool) -> Frames:
+    """Return the frames of an answer."""
+    return _Builder(scenario, model, prompt_tokens, wants_usage).build(pieces_of(scenario, echoed))
+
+
+def encode(payload: str, *, crlf: bool = False) -> bytes:
+    """Return one server-sent event."""
+    end = "\r\n" if crlf else "\n"
+    return f"data: {payload}{end}{end}".encode()
+
+
+class _Builder:
+    def __init__(self, scenario: Scenario, model: str, prompt_tokens: int, wants_usage: bool) -> None:
+        self.scenario = scenario
+        self.model = model
+        self.prompt_tokens = prompt_tokens
+        self.wants_usage = wants_usage
+
+    def build(self, pieces: list[str]) -> Frames:
+        head = [self.chunk({"role": "assistant", "content": ""})]
+        if self.scenario.empty_choices:
+            head.insert(0, self.chunk(None))
+        head += [
+            self.chunk({self.scenario.reasoning_field: f"thought {number} "})
+            for number in range(1, self.scenario.reasoning + 1)
+        ]
+        content = [
+            self.chunk(self.delta(piece), usage=self.running(number, is_last=number == len(pieces)))
+            for number, piece in enumerate(pieces, start=1)
+        ]
+        if self.scenario.comments:
+            content = [b": ping\n\nid: 7\nevent: ping\n\ndata: ping\n\n" + frame for frame in content]
+        return Frames(tuple(head), tuple(content), tuple(self.tail(len(pieces))))
+
+    def delta(self, piece: str) -> dict[str, Any]:
+        if self.scenario.refusal:
+            return {"content": None, "refusal": piece}
+        return {"content": [{"type": "text", "text": piece}] if self.scenario.content == "list" else piece}
+
+    def tail(self, count: int) -> list[bytes]:
+        frames = []
+        kind = self.scenario.usage if self.wants_usage else "none"
+        if self.scenario.finish != "none":
+            on_last = self.usage(count) if kind in {"last", "running"} else None
+            frames.append(self.chunk({}, finish=self.scenario.finish, usage=on_last))
+        if kind == "own":
+            frames.append(self.chunk(None, usage=self.usage(count)))
+        elif kind == "zero":
+            frames.append(self.chunk(None, usage=self.usage(0) | {"prompt_tokens": 0, "total_tokens": 0}))
+        elif kind == "after":
+            frames.append(self.chunk({}, usage=self.usage(count)))
+        if not self.scenario.no_done:
+            frames.append(encode("[DONE]", crlf=self.scenario.crlf))
+        return frames
+
+    def running(self, count: int, *, is_last: bool) -> dict[str, Any] | None:
+        kind = self.scenario.usage if self.wants_usage else "none"
+        return self.usage(count) if kind == "running" or (kind == "content" and is_last) else None
+
+    def usage(self, count: int) -> dict[str, Any]:
+        completion = count + self.scenario.reasoning
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": completion,
+            "total_tokens": self.prompt_tokens + completion,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": self.scenario.reasoning},
+        }
+
+    def chunk(
+        self, delta: dict[str, Any] | None, *, finish: str | None = None, usage: dict[str, Any] | None = None
+    ) -> bytes:
+        payload: dict[str, Any] = {
+            "id": "chatcmpl-scripted",
+            "object": "chat.completion.chunk",
+            "created": 1700000000,
+            "model": self.model,
+            "choices": [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}],
+        }
+        if usage is not None or self.scenario.usage not in {"none", "last"}:
+            payload["usage"] = usage
+        return encode(json.dumps(payload, ensure_ascii=False), crlf=self.scenario.crlf)

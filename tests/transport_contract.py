@@ -1,0 +1,174 @@
+"""What every transport promises, as one suite: a subclass gives the fixture `transport` and inherits the tests."""
+
+import time
+from collections import defaultdict
+from itertools import count
+
+import pytest
+
+from outbox.registry import all_topics
+from outbox.transports import Delivery, OutgoingMessage, TransportConsumer
+
+_numbers = count(1)
+# A consumer group takes a few seconds to form; a transport without groups answers at once.
+PATIENCE_SECONDS = 30
+
+
+def outgoing(value: str | bytes = "hello", key: str = "k", *, topic: str | None = None) -> OutgoingMessage:
+    """Return a message to the first topic of the settings, with a number of its own."""
+    data = value.encode() if isinstance(value, str) else value
+    return OutgoingMessage(outbox_id=next(_numbers), topic=topic or all_topics()[0], key=key, value=data)
+
+
+def receive(consumer: TransportConsumer, wanted: int) -> list[Delivery]:
+    """Poll until that many messages came."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    received: list[Delivery] = []
+    while len(received) < wanted and time.monotonic() < deadline:
+        received += consumer.poll(max_messages=100, timeout_seconds=0.2)
+    return received
+
+
+def texts(deliveries: list[Delivery]) -> list[str]:
+    return [delivery.value.decode() for delivery in deliveries]
+
+
+class TransportContract:
+    """The promises of outbox/transports/base.py."""
+
+    @pytest.fixture
+    def open_consumer(self, transport):
+        """Return a function that opens a consumer, closed at the end if the test did not."""
+        opened = []
+
+        def make():
+            opened.append(transport.open_consumer())
+            return opened[-1]
+
+        yield make
+        for consumer in opened:
+            consumer.close()
+
+    def publish(self, transport, *messages: OutgoingMessage) -> None:
+        assert transport.publish(messages, timeout_seconds=10) == {}
+
+    def test_publish_delivers_topic_key_and_value(self, transport, open_consumer):
+        message = outgoing("hello", key="user 1")
+        self.publish(transport, message)
+
+        (delivery,) = receive(open_consumer(), 1)
+
+        assert (delivery.topic, delivery.key, delivery.value) == (message.topic, "user 1", b"hello")
+
+    def test_publish_accepts_nothing(self, transport):
+        assert transport.publish([], timeout_seconds=10) == {}
+
+    @pytest.mark.parametrize("text", ["你好 🐉 é", "line\nbreak \u2028 \x00 nul", "x" * 300_000, "龙" * 100_000])
+    def test_publish_delivers_a_value_whole_when_it_is_large_or_not_ascii(self, transport, open_consumer, text):
+        self.publish(transport, outgoing(text, key="键 🔑"))
+
+        (delivery,) = receive(open_consumer(), 1)
+
+        assert delivery.value.decode() == text
+        assert delivery.key == "键 🔑"
+
+    def test_publish_delivers_a_large_batch_of_large_messages(self, transport, open_consumer):
+        self.publish(transport, *(outgoing(f"{number:03}" + "x" * 300_000) for number in range(80)))
+        consumer = open_consumer()
+        numbers = []
+        while len(numbers) < 80:
+            deliveries = receive(consumer, 1)
+            assert deliveries
+            numbers += [int(text[:3]) for text in texts(deliveries)]
+            consumer.acknowledge(deliveries)
+
+        assert numbers == list(range(80))
+
+    def test_poll_keeps_the_order_of_each_key(self, transport, open_consumer):
+        for start in (0, 60):
+            messages = [outgoing(str(number), key=f"key{number % 7}") for number in range(start, start + 60)]
+            self.publish(transport, *messages)
+
+        by_key = defaultdict(list)
+        for delivery in receive(open_consumer(), 120):
+            by_key[delivery.key].append(int(delivery.value))
+
+        assert dict(by_key) == {f"key{rest}": list(range(rest, 120, 7)) for rest in range(7)}
+
+    def test_poll_returns_nothing_in_time_when_there_is_nothing(self, transport, open_consumer):
+        self.publish(transport, outgoing())
+        consumer = open_consumer()
+        consumer.acknowledge(receive(consumer, 1))
+        started = time.monotonic()
+
+        assert consumer.poll(max_messages=10, timeout_seconds=0.3) == []
+        assert time.monotonic() - started < 1.5
+
+    def test_poll_returns_no_more_than_asked_for(self, transport, open_consumer):
+        self.publish(transport, *(outgoing(str(number)) for number in range(10)))
+        consumer = open_consumer()
+        received: list[str] = []
+        while len(received) < 10:
+            deliveries = consumer.poll(max_messages=3, timeout_seconds=1)
+            assert len(deliveries) <= 3
+            received += texts(deliveries)
+
+        assert received == [str(number) for number in range(10)]
+
+    def test_poll_never_returns_a_message_twice_to_the_consumer_that_has_it(self, transport, open_consumer):
+        self.publish(transport, outgoing("one"))
+        consumer = open_consumer()
+
+        assert texts(receive(consumer, 1)) == ["one"]
+        assert consumer.poll(max_messages=10, timeout_seconds=0.5) == []
+
+    def test_a_message_is_delivered_again_until_it_is_acknowledged(self, transport, open_consumer):
+        self.publish(transport, outgoing("one"), outgoing("two"))
+        for _ in range(2):
+            consumer = open_consumer()
+            assert texts(receive(consumer, 2)) == ["one", "two"]
+            consumer.close()
+
+        consumer = open_consumer()
+        consumer.acknowledge(receive(consumer, 2))
+        consumer.close()
+
+        self.publish(transport, outgoing("three"))
+        assert texts(receive(open_consumer(), 1)) == ["three"]
+
+    def test_acknowledge_covers_only_what_it_is_given(self, transport, open_consumer):
+        self.publish(transport, *(outgoing(str(number)) for number in range(5)))
+        first = open_consumer()
+        first.acknowledge(receive(first, 5)[:2])
+        first.close()
+
+        assert texts(receive(open_consumer(), 3)) == ["2", "3", "4"]
+
+    def test_acknowledge_is_not_implied_by_polling_on(self, transport, open_consumer):
+        self.publish(transport, outgoing("one"))
+        first = open_consumer()
+        receive(first, 1)
+        for _ in range(6):  # longer than any interval at which offsets are committed
+            first.poll(max_messages=10, timeout_seconds=0.2)
+        first.close()
+
+        assert texts(receive(open_consumer(), 1)) == ["one"]
+
+    def test_publish_twice_delivers_twice(self, transport, open_consumer):
+        message = outgoing("again")
+        self.publish(transport, message)
+        self.publish(transport, message)
+
+        assert texts(receive(open_consumer(), 2)) == ["again", "again"]
+
+    def test_a_consumer_that_was_there_first_gets_what_is_published_later(self, transport, open_consumer):
+        consumer = open_consumer()
+        assert consumer.poll(max_messages=10, timeout_seconds=0.2) == []
+
+        self.publish(transport, outgoing("late"))
+
+        assert texts(receive(consumer, 1)) == ["late"]
+
+    def test_is_ready_and_check_say_that_the_transport_answers(self, transport):
+        transport.check(timeout_seconds=5)
+        assert transport.is_ready()

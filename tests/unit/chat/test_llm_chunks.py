@@ -1,0 +1,170 @@
+"""Chunks of many providers, read into the port's events."""
+
+import json
+from typing import Any
+
+import pytest
+
+from chat.llm.chunks import ChunkReader
+from chat.llm.port import (
+    ModelBadResponse,
+    ModelContextTooLong,
+    ModelError,
+    ModelEvent,
+    ModelRateLimited,
+    ModelRefusedCredentials,
+    ModelServerError,
+    ReasoningDelta,
+    TextDelta,
+    UsageReported,
+)
+from chat.llm.sse_decoder import ServerEvent
+
+
+def read(reader: ChunkReader, *chunks: dict[str, Any] | str, name: str = "") -> list[ModelEvent]:
+    texts = [chunk if isinstance(chunk, str) else json.dumps(chunk) for chunk in chunks]
+    return [event for text in texts for event in reader.read(ServerEvent(name, text))]
+
+
+def delta(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
+
+
+def finish(reason: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "events"),
+    [
+        ({"content": "hi"}, [TextDelta("hi")]),
+        ({"content": " \n"}, [TextDelta(" \n")]),
+        ({"content": ""}, []),
+        ({"content": None, "role": "assistant"}, []),
+        ({"content": ["a", {"type": "text", "text": "b"}, {"type": "image"}]}, [TextDelta("a"), TextDelta("b")]),
+        ({"refusal": "no"}, [TextDelta("no")]),
+        ({"reasoning_content": "hm"}, [ReasoningDelta("hm")]),
+        ({"reasoning": "hm"}, [ReasoningDelta("hm")]),
+        ({"reasoning": "hm", "reasoning_content": "hm"}, [ReasoningDelta("hm")]),
+        ({"reasoning_content": "hm", "content": "hi"}, [ReasoningDelta("hm"), TextDelta("hi")]),
+        (
+            {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]},
+            [ReasoningDelta("hm")],
+        ),
+        ({"content": 5, "tool_calls": None}, []),
+    ],
+)
+def test_read_gives_what_a_delta_says(fields: dict[str, Any], events: list[ModelEvent]) -> None:
+    assert read(ChunkReader(), delta(**fields)) == events
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        "ping",
+        "[PING]",
+        "[1]",
+        "{}",
+        '{"choices": null}',
+        '{"choices": []}',
+        '{"choices": [null]}',
+        '{"choices": [{"delta": null}]}',
+        '{"choices": [{"index": 1, "delta": {"content": "another choice"}}]}',
+        '{"type": "ping"}',
+    ],
+)
+def test_read_gives_nothing_for_chunks_without_words(chunk: str) -> None:
+    reader = ChunkReader()
+    assert read(reader, chunk) == []
+    assert reader.finish_reason == ""
+
+
+def test_read_raises_when_a_chunk_is_broken() -> None:
+    with pytest.raises(ModelBadResponse):
+        read(ChunkReader(), '{"choices": [')
+
+
+@pytest.mark.parametrize("reason", ["stop", "length", "content_filter", "tool_calls"])
+def test_read_remembers_the_finish_reason_and_reads_on(reason: str) -> None:
+    reader = ChunkReader()
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    events = read(reader, finish(reason), finish(None), finish(""), {"choices": [], "usage": usage}, "[DONE]")
+    assert events == [UsageReported(3, 4, 7)]
+    assert reader.finish_reason == reason
+    assert reader.is_done
+
+
+def test_read_does_not_take_done_for_a_finish_reason() -> None:
+    reader = ChunkReader()
+    read(reader, delta(content="hi"), "[DONE]")
+    assert reader.finish_reason == ""
+
+
+@pytest.mark.parametrize(
+    ("reported", "usage"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, UsageReported(3, 4, 7)),
+        ({"prompt_tokens": 3, "completion_tokens": 4}, UsageReported(3, 4, 7)),
+        ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 12}, UsageReported(3, 4, 12)),
+        ({"prompt_tokens": 3.0, "completion_tokens": None, "total_tokens": 2}, UsageReported(3, 0, 3)),
+        ({"prompt_tokens": -3, "completion_tokens": True, "total_tokens": "9"}, None),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, None),
+        ({}, None),
+        (None, None),
+        ("many", None),
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 20,
+                "total_tokens": 30,
+                "prompt_tokens_details": {"cached_tokens": 8},
+                "completion_tokens_details": {"reasoning_tokens": 5},
+            },
+            UsageReported(10, 20, 30, cached_tokens=8, reasoning_tokens=5),
+        ),
+        (
+            {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "prompt_tokens_details": None},
+            UsageReported(1, 1, 2),
+        ),
+    ],
+)
+def test_read_gives_usage_unless_it_is_empty(reported: Any, usage: UsageReported | None) -> None:
+    assert read(ChunkReader(), {"choices": [], "usage": reported}) == ([usage] if usage else [])
+
+
+def test_read_gives_running_totals_once_each() -> None:
+    totals = [{"prompt_tokens": 5, "completion_tokens": count} for count in (1, 2, 2, 3)]
+    events = read(ChunkReader(), *({"choices": [], "usage": total} for total in totals))
+    assert events == [UsageReported(5, count, 5 + count) for count in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"message": "boom", "type": "server_error"}, ModelServerError),
+        ({"message": "boom", "code": 502}, ModelServerError),
+        ("boom", ModelServerError),
+        ({"message": "slow down", "code": "rate_limit_exceeded"}, ModelRateLimited),
+        ({"message": "slow down", "code": 429}, ModelRateLimited),
+        ({"message": "the context length is 8192", "code": 400}, ModelContextTooLong),
+        ({"message": "no", "code": "invalid_api_key"}, ModelRefusedCredentials),
+        ({"message": "You exceeded your current quota", "type": "insufficient_quota"}, ModelRefusedCredentials),
+        ([{"error": {"message": "boom", "code": 503}}], ModelServerError),
+    ],
+)
+def test_read_raises_the_providers_own_error_by_kind(error: Any, kind: type[ModelError]) -> None:
+    with pytest.raises(kind):
+        read(ChunkReader(), {"error": error})
+
+
+def test_read_raises_for_an_event_that_is_named_error() -> None:
+    with pytest.raises(ModelServerError) as raised:
+        read(ChunkReader(), {"message": "overloaded", "type": "server_error"}, name="error")
+    assert "overloaded" in raised.value.detail
+
+
+def test_read_raises_when_the_finish_reason_is_an_error() -> None:
+    reader = ChunkReader()
+    with pytest.raises(ModelServerError):
+        read(reader, finish("error"))
+    assert reader.finish_reason == ""

@@ -1,0 +1,49 @@
+"""Decoding of server-sent events from bytes that are cut anywhere."""
+
+import pytest
+
+from chat.llm import sse_decoder
+from chat.llm.sse_decoder import EventTooLong, ServerEvent, SseDecoder
+
+
+def decoded(body: bytes, *, size: int) -> list[ServerEvent]:
+    decoder = SseDecoder()
+    events = [event for start in range(0, len(body), size) for event in decoder.feed(body[start : start + size])]
+    return events + decoder.finish()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_feed_gives_the_same_events_however_the_bytes_are_cut(size: int, line_end: str) -> None:
+    body = 'data: {"a":"课👍🏽"}\n\n: ping\n\nevent: error\ndata: x\ndata:y\n\ndata: [DONE]\n\n'
+    expected = [ServerEvent("", '{"a":"课👍🏽"}'), ServerEvent("error", "x\ny"), ServerEvent("", "[DONE]")]
+    assert decoded(body.replace("\n", line_end).encode(), size=size) == expected
+
+
+def test_feed_ignores_events_without_data() -> None:
+    assert decoded(b"id: 4\n\nevent: ping\n\nretry: 10\n\ndata\n\n:\n\n", size=5) == []
+
+
+def test_finish_completes_an_event_without_its_blank_line() -> None:
+    assert decoded(b"data: last", size=4) == [ServerEvent("", "last")]
+
+
+def test_feed_gives_an_event_as_soon_as_it_is_complete() -> None:
+    decoder = SseDecoder()
+    assert decoder.feed(b"data: a\n") == []
+    assert decoder.feed(b"\n") == [ServerEvent("", "a")]
+
+
+def test_foreign_line_count_tells_a_body_that_is_no_event_stream() -> None:
+    decoder = SseDecoder()
+    decoder.feed(b"<html>\n<body>\n")
+    decoder.feed(b'{"ok": true}')
+    decoder.finish()
+    assert decoder.foreign_line_count == 3
+
+
+@pytest.mark.parametrize("line", [b"x" * 40, b"data: " + b"x" * 20 + b"\n"])
+def test_feed_refuses_an_endless_event(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse_decoder, "MAX_EVENT_BYTES", 100)
+    with pytest.raises(EventTooLong, match="100 bytes"):
+        decoded(line * 10, size=len(line))

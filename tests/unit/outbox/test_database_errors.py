@@ -1,0 +1,109 @@
+"""outbox/database_errors.py: which errors pass by themselves, and how often a lost conflict is run again."""
+
+import sqlite3
+from types import SimpleNamespace
+
+import pytest
+from django.db import IntegrityError, InterfaceError, OperationalError
+
+from outbox import database_errors
+
+
+@pytest.fixture
+def mariadb(monkeypatch):
+    monkeypatch.setattr(database_errors, "connection", SimpleNamespace(vendor="mysql", in_atomic_block=False))
+
+
+@pytest.fixture
+def sqlite(monkeypatch):
+    monkeypatch.setattr(database_errors, "connection", SimpleNamespace(vendor="sqlite", in_atomic_block=False))
+
+
+@pytest.mark.parametrize("code", [1020, 1205, 1213, 1040, 1053, 1290, 1927, 2002, 2006, 2013])
+@pytest.mark.usefixtures("mariadb")
+def test_is_away_when_mariadb_is_down_or_busy(code):
+    assert database_errors.is_away(OperationalError(code, "…"))
+
+
+@pytest.mark.parametrize("code", [1054, 1292, 1364, 1366, 1690])
+@pytest.mark.usefixtures("mariadb")
+def test_is_away_is_false_when_mariadb_refuses_the_statement(code):
+    assert not database_errors.is_away(OperationalError(code, "…"))
+
+
+@pytest.mark.parametrize("error", [ValueError(1213), IntegrityError(1062, "duplicate"), OperationalError()])
+@pytest.mark.usefixtures("mariadb")
+def test_is_away_is_false_when_the_error_is_of_another_kind(error):
+    assert not database_errors.is_away(error)
+
+
+def sqlite_error(code: int) -> OperationalError:
+    cause = sqlite3.OperationalError("…")
+    cause.sqlite_errorcode = code
+    error = OperationalError("…")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
+@pytest.mark.usefixtures("sqlite")
+def test_is_away_when_the_sqlite_file_is_locked_or_unusable(code):
+    assert database_errors.is_away(sqlite_error(code))
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_is_away_is_false_when_sqlite_refuses_the_statement():
+    assert not database_errors.is_away(sqlite_error(sqlite3.SQLITE_ERROR))
+
+
+def test_is_away_when_the_connection_is_closed():
+    assert database_errors.is_away(InterfaceError("connection already closed"))
+
+
+class Losing:
+    """A step that loses its first `times` conflicts."""
+
+    def __init__(self, times: int, code: int = 1213) -> None:
+        self.times, self.code, self.calls = times, code, 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise OperationalError(self.code, "lost")
+        return "done"
+
+
+@pytest.mark.parametrize("code", [1213, 1205, 1020])
+@pytest.mark.usefixtures("mariadb")
+def test_repeat_on_conflict_runs_the_step_again_when_it_lost(code):
+    step = Losing(4, code)
+
+    assert database_errors.repeat_on_conflict(step) == "done"
+    assert step.calls == 5
+
+
+@pytest.mark.usefixtures("mariadb")
+def test_repeat_on_conflict_raises_when_the_last_try_lost_too():
+    step = Losing(99)
+
+    with pytest.raises(OperationalError):
+        database_errors.repeat_on_conflict(step)
+    assert step.calls == 5
+
+
+@pytest.mark.usefixtures("mariadb")
+def test_repeat_on_conflict_raises_at_once_when_no_second_try_can_help():
+    step = Losing(1, code=2006)
+
+    with pytest.raises(OperationalError):
+        database_errors.repeat_on_conflict(step)
+    assert step.calls == 1
+
+
+def test_repeat_on_conflict_raises_at_once_when_the_transaction_is_the_callers(monkeypatch):
+    monkeypatch.setattr(database_errors, "connection", SimpleNamespace(vendor="mysql", in_atomic_block=True))
+    step = Losing(1)
+
+    with pytest.raises(OperationalError):
+        database_errors.repeat_on_conflict(step)
+    assert step.calls == 1
