@@ -1,0 +1,94 @@
+"""One installation of the product: a fresh database, its processes as `make run` starts them."""
+
+import os
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.processes import Process, wait_until
+
+COMMANDS = {
+    "web": "-m uvicorn smartflow.asgi:application --host 127.0.0.1 --port {port} --no-access-log",
+    "worker": "-m celery -A smartflow worker --beat --pool threads --concurrency 4 --without-mingle"
+    " --without-gossip --without-heartbeat --loglevel INFO",
+    "consumer": "manage.py consume_events",
+}
+READY_LINES = {"worker": " ready.", "consumer": "Consuming events."}
+_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
+
+
+class Installation:
+    """Starts and stops processes that share one environment. Use close() or a context manager."""
+
+    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self.environment = {
+            **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+            "PYTHONUNBUFFERED": "1",
+            "DJANGO_SETTINGS_MODULE": "smartflow.settings",
+            "SMARTFLOW_DATA_DIR": str(folder),
+            # A backlog that takes longer than the default to consume would be published again while it is measured.
+            "OUTBOX_RESCAN_SECONDS": "600",
+            **variables,
+        }
+        self._running: dict[str, Process] = {}
+        self.run("migrate", "manage.py migrate --verbosity 0")
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def run(self, name: str, command: str, *, seconds: float = 120) -> str:
+        """Run a command to its end and return what it wrote."""
+        process = self.spawn(name, command)
+        try:
+            return process.wait_done(seconds=seconds)
+        finally:
+            self.stop(name)
+
+    def spawn(self, name: str, command: str) -> Process:
+        """Start a command that runs beside others."""
+        process = Process(name, command.split(), self.environment, self.folder / f"{name}.log")
+        self._running[name] = process
+        return process
+
+    def start(self, *names: str) -> None:
+        """Start processes of the product and wait until they take part."""
+        for name in names:
+            self.spawn(name, COMMANDS[name].format(port=self.port))
+        for name in names:
+            if name == "web":
+                wait_until(self._answers, seconds=60, what="an answer of the web process")
+            else:
+                self._running[name].wait_said(READY_LINES[name])
+
+    def stop(self, *names: str) -> None:
+        """Stop processes and wait for their end."""
+        for name in names:
+            self._running.pop(name).stop()
+
+    def check_alive(self) -> None:
+        """Raise BenchFailed when a process has ended by itself."""
+        for process in self._running.values():
+            process.check_alive()
+
+    def close(self) -> None:
+        """End everything that was started here."""
+        self.stop(*list(self._running))
+
+    def _answers(self) -> bool:
+        self._running["web"].check_alive()
+        try:
+            with urllib.request.urlopen(f"{self.base_url}/health/live", timeout=2):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,120 @@
+"""Writes events as the product does: the conversation's row locked, then `append_event`, in one transaction.
+
+A process of its own, started by bench/outbox.py with the variables of the installation. Prints JSON.
+"""
+
+import argparse
+import json
+import random
+import threading
+import time
+from dataclasses import replace
+
+import django
+
+django.setup()
+
+from django.db import connection, transaction  # noqa: E402
+
+from chat.models import AgentChat  # noqa: E402
+from outbox.append import append_event  # noqa: E402
+from outbox.envelope import encode_stored  # noqa: E402
+from smartflow.accounts.models import User  # noqa: E402
+from smartflow.events import ChatHistoryPersistRequested  # noqa: E402
+from smartflow.kernel.clock import utc_now  # noqa: E402
+from smartflow.kernel.ids import new_uuid  # noqa: E402
+
+PAYLOAD_BYTES = 1024
+EVENTS_PER_KEY = 10
+EVENTS_PER_TRANSACTION = 100
+USERS = 20
+THREADS = 4
+_WORDS = ("lecture", "library", "exam", "deadline", "report", "seminar", "tutorial", "revision", "break", "meeting")
+
+
+class Conversations:
+    """New conversations of some users; event number n belongs to conversation n modulo their count."""
+
+    def __init__(self, events: int) -> None:
+        prefix = new_uuid()[:8]
+        names = [f"bench-{prefix}-{number}" for number in range(USERS)]
+        User.objects.bulk_create([User(username=name, password="!") for name in names])
+        users = list(User.objects.filter(username__in=names).order_by("id").values_list("id", flat=True))
+        # A multiple of the threads, so that one key's events are all written by the same thread, in order.
+        count = max(THREADS, events // EVENTS_PER_KEY // THREADS * THREADS)
+        self.rows = [(new_uuid(), users[number % USERS]) for number in range(count)]
+        AgentChat.objects.bulk_create([AgentChat(chat_id=chat_id, user_id=user) for chat_id, user in self.rows])
+
+    def event(self, number: int) -> tuple[str, ChatHistoryPersistRequested]:
+        """Return the key and the event: a user's message and an assistant's in turns, 1 KB as stored."""
+        chat_id, user_id = self.rows[number % len(self.rows)]
+        is_user = number // len(self.rows) % 2 == 0
+        event = ChatHistoryPersistRequested(
+            user_id=user_id,
+            conversation_id=chat_id,
+            run_id=new_uuid(),
+            role="user" if is_user else "assistant",
+            message="",
+            tokens_consumed=0 if is_user else 50,
+            occurred_at=utc_now().isoformat(),
+        )
+        room = PAYLOAD_BYTES - len(encode_stored(event=event, event_id=new_uuid(), aggregate_id=chat_id))
+        text = " ".join(random.choices(_WORDS, k=room // 5))[:room]
+        return chat_id, replace(event, message=text)
+
+
+def write_backlog(*, events: int) -> dict[str, float]:
+    """Write all events as fast as one thread can, many to a transaction."""
+    conversations = Conversations(events)
+    started = time.perf_counter()
+    for first in range(0, events, EVENTS_PER_TRANSACTION):
+        chosen = [conversations.event(number) for number in range(first, min(events, first + EVENTS_PER_TRANSACTION))]
+        with transaction.atomic():
+            keys = sorted({key for key, _ in chosen})
+            list(AgentChat.objects.select_for_update().filter(chat_id__in=keys).order_by("id").values_list("id"))
+            for key, event in chosen:
+                append_event(event=event, key=key, now=utc_now())
+    return {"rows_per_second": round(events / (time.perf_counter() - started))}
+
+
+def write_steadily(*, rate: int, seconds: int) -> dict[str, object]:
+    """Write one event a transaction at a fixed rate, late or not; return each event's moment of commit."""
+    events = rate * seconds
+    conversations = Conversations(events)
+    commits: dict[str, float] = {}
+    start = time.time() + 0.2
+
+    def write(mine: int) -> None:
+        for number in range(mine, events, THREADS):
+            key, event = conversations.event(number)
+            event_id = new_uuid()
+            time.sleep(max(0.0, start + number / rate - time.time()))
+            with transaction.atomic():
+                AgentChat.objects.select_for_update().only("id").get(chat_id=key)
+                append_event(event=event, key=key, event_id=event_id, now=utc_now())
+            commits[event_id] = time.time()
+        connection.close()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"rate": round(events / (max(commits.values()) - start)), "commits": commits}
+
+
+def main() -> None:
+    """Run one command."""
+    parser = argparse.ArgumentParser(prog="python -m bench.writer", description=__doc__)
+    parser.add_argument("--backlog", type=int, help="so many events at once")
+    parser.add_argument("--rate", type=int, help="events a second")
+    parser.add_argument("--seconds", type=int, default=5)
+    options = parser.parse_args()
+    if options.backlog:
+        print(json.dumps(write_backlog(events=options.backlog)))
+    else:
+        print(json.dumps(write_steadily(rate=options.rate, seconds=options.seconds)))
+
+
+if __name__ == "__main__":
+    main()
