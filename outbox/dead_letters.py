@@ -4,6 +4,8 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
+from django.db.models import F
+
 from outbox.models import OutboxMessage, Status
 from outbox.nudge import nudge_after_commit
 from smartflow.kernel.errors import Invalid
@@ -31,6 +33,7 @@ def requeue_dead_letters(*, ids: Sequence[int], by: str, reason: str, now: datet
     _check_reason(reason)
     moved = OutboxMessage.objects.filter(id__in=ids, status=Status.DEAD).update(
         status=Status.PENDING,
+        ready_shard=F("shard"),
         retry_count=0,
         next_retry_at=None,
         discarded_at=None,

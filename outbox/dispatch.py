@@ -167,6 +167,7 @@ def _send_round_again(ids: Collection[int], now: datetime) -> None:
     if ids:
         OutboxMessage.objects.filter(pk__in=ids).exclude(status__in=FINAL).update(
             status=Status.PENDING,
+            ready_shard=None,
             next_retry_at=now + timedelta(seconds=DEFER_SECONDS),
             claim_token=None,
             lease_until=None,
@@ -181,6 +182,7 @@ def _mark_consumed(ids: Collection[int], now: datetime) -> None:
             status=Status.CONSUMED,
             published_at=Coalesce("published_at", Value(now)),
             consumed_at=now,
+            ready_shard=None,
             claim_token=None,
             lease_until=None,
             next_retry_at=None,
@@ -200,11 +202,13 @@ def _record_failure(outbox_id: int, error: Exception, now: datetime) -> Outcome:
         row.status = Status.DEAD if is_dead else Status.PENDING
         wait = timedelta(seconds=RETRY_POLICY.seconds(attempt=row.retry_count))
         row.next_retry_at = None if is_dead else now + wait
-        row.last_error, row.claim_token, row.lease_until, row.updated_at = reason, None, None, now
+        row.last_error, row.updated_at = reason, now
+        row.ready_shard = row.claim_token = row.lease_until = None
         row.save(
             update_fields=[
                 "retry_count",
                 "status",
+                "ready_shard",
                 "next_retry_at",
                 "last_error",
                 "claim_token",

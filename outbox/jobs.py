@@ -7,7 +7,7 @@ from celery import shared_task
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from outbox import relay
+from outbox import relay, upkeep
 from outbox.database_clock import database_now
 from outbox.database_errors import is_away
 from outbox.transports import get_transport
@@ -65,7 +65,7 @@ def rescan_published() -> None:
     try:
         now = database_now()
         older_than = now - timedelta(seconds=settings.OUTBOX_RESCAN_SECONDS)
-        moved = relay.rescan_published(older_than=older_than, now=now)
+        moved = upkeep.rescan_published(older_than=older_than, now=now)
     except (DatabaseError, InterfaceError) as error:
         if not is_away(error):
             raise
@@ -80,5 +80,5 @@ def prune_consumed() -> None:
     """Delete consumed rows past retention, a batch at a time."""
     older_than = database_now() - timedelta(seconds=settings.OUTBOX_RETENTION_SECONDS)
     for _ in range(20):
-        if relay.prune_consumed(older_than=older_than) == 0:
+        if upkeep.prune_consumed(older_than=older_than) == 0:
             return

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol, TypeVar
 
 from django.conf import settings
@@ -134,6 +134,12 @@ def topic_for(event_type: str) -> str:
 def all_topics() -> list[str]:
     """Return every topic there is, sorted."""
     return sorted(set(settings.OUTBOX_TOPICS.values()))
+
+
+@cache
+def blocking_types() -> frozenset[str]:
+    """Return every event type whose dead letters hold back the rows behind them in their key."""
+    return frozenset(event.event_type for event in CATALOG.values() if event.blocks_key_when_dead)
 
 
 def handled_types() -> frozenset[str]:

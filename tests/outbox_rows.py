@@ -9,7 +9,8 @@ from outbox import relay
 from outbox.append import append_event
 from outbox.consumer import EventConsumer
 from outbox.envelope import encode_wire
-from outbox.models import OutboxMessage
+from outbox.models import OutboxMessage, Status
+from outbox.shards import shard_of
 from outbox.transports import OutgoingMessage, PublishFailure
 from outbox.transports.local import LocalTransport
 from smartflow.events import ChatHistoryPersistRequested
@@ -75,8 +76,19 @@ def row_of(outbox_id: int) -> OutboxMessage:
     return OutboxMessage.objects.get(pk=outbox_id)
 
 
+def new_row(*, message_key: str, status: str = Status.PENDING, **fields: object) -> OutboxMessage:
+    """Return an unsaved row in a state of the test's choice; pending rows are ready unless they wait for a retry."""
+    shard = shard_of(message_key)
+    is_ready = status == Status.PENDING and fields.get("next_retry_at") is None
+    return OutboxMessage(
+        message_key=message_key, status=status, shard=shard, ready_shard=shard if is_ready else None, **fields
+    )
+
+
 def change(outbox_id: int, **fields: object) -> None:
-    """Write fields past the product's code."""
+    """Write fields past the product's code; a row that is not pending, or waits for a retry, is not ready either."""
+    if fields.get("status", Status.PENDING) != Status.PENDING or fields.get("next_retry_at") is not None:
+        fields = {"ready_shard": None, "claim_token": None, "lease_until": None, **fields}
     OutboxMessage.objects.filter(pk=outbox_id).update(**fields)
 
 

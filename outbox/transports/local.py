@@ -28,7 +28,8 @@ class LocalTransport:
             with transaction.atomic():
                 for portion in _portions(messages):
                     LocalMessage.objects.bulk_create(
-                        LocalMessage(topic=m.topic, message_key=m.key, value=m.value.decode()) for m in portion
+                        LocalMessage(outbox_id=m.outbox_id, topic=m.topic, message_key=m.key, value=m.value.decode())
+                        for m in portion
                     )
         except DatabaseError as error:
             failure = PublishFailure(reason=type(error).__name__, is_permanent=False)

@@ -20,6 +20,9 @@ class Event:
 
     event_type: ClassVar[str]
     event_version: ClassVar[int]
+    # Whether later events of the same key wait behind a dead one. False lets them overtake it: only where each event
+    # says everything anew.
+    blocks_key_when_dead: ClassVar[bool] = True
 
     def to_payload(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
