@@ -18,6 +18,7 @@ from django.conf import settings
 
 from outbox.registry import all_topics
 from outbox.transports.base import Delivery, OutgoingMessage, PublishFailure, TransportUnavailable
+from outbox.transports.stall import Offsets, Partition, StallWatch
 
 logger = logging.getLogger(__name__)
 librdkafka_logger = logging.getLogger("librdkafka")
@@ -26,8 +27,12 @@ librdkafka_logger = logging.getLogger("librdkafka")
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _PERMANENT = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD}
 _PROBE_SECONDS = 1.0
-# Longer than a member that was killed keeps the others waiting (session.timeout.ms), so that a slow return is no loss.
-_LEFT_OUT_SECONDS = 12.0
+# With the first look, longer than a killed member keeps the others waiting (session.timeout.ms). Larger: messages wait
+# longer behind a stuck member; smaller: a member that is slowly let in is thrown out again.
+_STALL_SECONDS = 10.0
+_LONGEST_STALL_SECONDS = 300.0
+# SIGTERM is followed by SIGKILL; what is not committed by then is delivered again.
+_CLOSE_SECONDS = 5.0
 
 
 def _common() -> dict[str, Any]:
@@ -190,15 +195,21 @@ class _Batch:
 
 
 class KafkaConsumer:
-    """One member of the group, on one thread."""
+    """One member of the group, on one thread.
 
-    def __init__(self) -> None:
-        self._consumer = self._start_anew()
+    A broker that hangs can leave librdkafka (2.16) with a member that never gets another message: outside its group, or
+    inside and deaf. Nothing tells these apart from an idle topic but the broker itself, hence the watch. The calls that
+    wait for librdkafka's own main thread without a limit (memberid, assignment) are not used here.
+    """
 
-    def _start_anew(self) -> Consumer:
+    def __init__(self, *, stall_seconds: float = _STALL_SECONDS) -> None:
+        self._stall_seconds = self._window_seconds = stall_seconds
+        self._start_anew()
+
+    def _start_anew(self) -> None:
         self._is_subscribed = False
-        self._outside_since: float | None = None
-        return Consumer(
+        self._watch = StallWatch(window_seconds=self._window_seconds, look=_look_from_outside)
+        self._consumer = Consumer(
             _common()
             | {
                 "group.id": settings.OUTBOX_CONSUMER_GROUP,
@@ -220,13 +231,9 @@ class KafkaConsumer:
 
     def poll(self, *, max_messages: int, timeout_seconds: float) -> list[Delivery]:
         """Return the next messages. Errors of the connection are waited out by librdkafka itself."""
-        if self._is_left_out():
-            logger.warning("The consumer did not get back into its group and starts anew")
-            # Closing waits for the coordinator that is never reached; the group has forgotten this member by now.
-            threading.Thread(target=self._consumer.close, name="kafka-close", daemon=True).start()
-            self._consumer = self._start_anew()
         if not self._is_subscribed and not self._subscribe():
             raise TransportUnavailable("the topics cannot be read or created")
+        started = time.monotonic()
         try:
             # consume() waits for a full batch or the whole timeout, so only the first message is waited for
             messages = self._consumer.consume(1, timeout_seconds)
@@ -234,41 +241,45 @@ class KafkaConsumer:
                 messages += self._consumer.consume(max_messages - 1, 0)
         except KafkaException as error:
             raise TransportUnavailable(_name(error)) from error
+        deliveries = self._sort_out(messages)
+        if deliveries:
+            self._window_seconds = self._stall_seconds
+        # A process that was frozen in the middle of a poll has not waited longer than it asked to.
+        elif self._watch.is_stalled(silent_seconds=min(time.monotonic() - started, timeout_seconds)):
+            self._replace()
+        return deliveries
+
+    def _sort_out(self, messages: list[Message]) -> list[Delivery]:
         deliveries = []
         for message in messages:
             problem = message.error()
             if problem is None:
-                deliveries.append(_delivery(message))
+                deliveries.append(delivery := _delivery(message))
+                self._watch.note_message((delivery.topic, delivery.partition), delivery.offset)
             elif problem.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 self._is_subscribed = False
             else:
                 logger.info("A poll brought an error", extra={"error": problem.name()})
         return deliveries
 
-    def _is_left_out(self) -> bool:
-        """
-        Tell whether this member has been outside its group for too long although the broker answers.
-
-        A broker that hangs while an offset commit is under way can leave librdkafka (2.16) with a coordinator it never
-        connects to again: the commits and heartbeats wait in its queue for ever, and no message comes.
-        """
-        if not self._is_subscribed or self._consumer.memberid():
-            self._outside_since = None
-            return False
-        try:
-            self._consumer.list_topics(timeout=_PROBE_SECONDS)
-        except KafkaException:
-            self._outside_since = None
-            return False
-        now = time.monotonic()
-        self._outside_since = self._outside_since or now
-        return now - self._outside_since > _LEFT_OUT_SECONDS
+    def _replace(self) -> None:
+        logger.warning("Messages wait in Kafka and none arrives; the consumer starts anew")
+        # Each start that brings no message doubles the wait: its own group may need longer to let it in.
+        self._window_seconds = min(2 * self._window_seconds, _LONGEST_STALL_SECONDS)
+        _close_aside(self._consumer)
+        self._start_anew()
 
     def _subscribe(self) -> bool:
         # Topics first: a subscription to an absent topic learns of it only at the next refresh of the metadata.
         if not ensure_topics(all_topics(), timeout_seconds=_PROBE_SECONDS):
             return False
-        self._consumer.subscribe(all_topics())
+        watch = self._watch  # of this client: one that closes in the background still reports what it loses
+        self._consumer.subscribe(
+            all_topics(),
+            on_assign=lambda _consumer, partitions: watch.note_owned(_numbers(partitions)),
+            on_revoke=lambda _consumer, partitions: watch.note_lost(_numbers(partitions)),
+            on_lost=lambda _consumer, partitions: watch.note_lost(_numbers(partitions)),
+        )
         self._is_subscribed = True
         return True
 
@@ -283,8 +294,46 @@ class KafkaConsumer:
                 logger.info("An offset could not be stored", extra={"topic": topic, "error": _name(error)})
 
     def close(self) -> None:
-        """Commit what is stored and leave the group."""
-        self._consumer.close()
+        """Commit what is stored and leave the group; a broker that hangs is not waited for."""
+        _close_aside(self._consumer).join(_CLOSE_SECONDS)
+
+
+def _close_aside(consumer: Consumer) -> threading.Thread:
+    """Close in the background, because closing waits for a coordinator that may never be reached."""
+    thread = threading.Thread(target=consumer.close, name="kafka-close", daemon=True)
+    thread.start()
+    return thread
+
+
+def _look_from_outside() -> dict[Partition, Offsets] | None:
+    """
+    Ask how far the topics and the group are; none when the broker does not answer within two seconds.
+
+    A client made for this one question shares nothing with a member that is stuck. It is not an AdminClient, whose late
+    answers abort the whole process (librdkafka 2.16, an assertion in rdkafka_queue.h).
+    """
+    # An observer never subscribes, so it is no member of the group. It logs nothing: the question is asked every 2 s.
+    observer = Consumer(_common() | {"group.id": settings.OUTBOX_CONSUMER_GROUP, "log_level": 0})
+    deadline = time.monotonic() + 2 * _PROBE_SECONDS
+    try:
+        known = observer.list_topics(timeout=_PROBE_SECONDS).topics
+        partitions = [TopicPartition(t, number) for t in all_topics() if t in known for number in known[t].partitions]
+        return {
+            (place.topic, place.partition): _offsets(observer, place, deadline)
+            for place in observer.committed(partitions, timeout=_PROBE_SECONDS)
+        }
+    except KafkaException:
+        return None
+
+
+def _offsets(observer: Consumer, committed: TopicPartition, deadline: float) -> Offsets:
+    left = max(deadline - time.monotonic(), 0.01)
+    low, end = observer.get_watermark_offsets(TopicPartition(committed.topic, committed.partition), timeout=left)
+    return Offsets(low=low, end=end, committed=committed.offset)
+
+
+def _numbers(partitions: list[TopicPartition]) -> list[Partition]:
+    return [(place.topic, place.partition) for place in partitions]
 
 
 def ensure_topics(topics: Iterable[str], *, timeout_seconds: float) -> bool:
