@@ -240,6 +240,7 @@ class OperatorAction(models.Model):
         DISCARD = "discard", _("discard")
         PAUSE = "pause", _("pause")
         RESUME = "resume", _("resume")
+        PRUNE = "prune", _("prune")
 
     class State(models.TextChoices):
         """How far it is."""
@@ -250,7 +251,7 @@ class OperatorAction(models.Model):
         STOPPED = "stopped", _("stopped")
 
     verb = models.CharField(max_length=16, choices=Verb.choices)
-    # which rows: {"ids": [...]} or {"event_type": …, "key": …, "error": …, "up_to_id": …}
+    # which rows or event type; the form of outbox.selection.Selection.to_json
     selection = models.JSONField(default=dict)
     reason = models.CharField(max_length=255)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -263,6 +264,7 @@ class OperatorAction(models.Model):
     # everything up to this row has been looked at
     after_id = models.BigIntegerField(default=0)
     is_stop_requested = models.BooleanField(default=False)
+    stopped_by = models.CharField(max_length=150, blank=True, default="")
     lease_until = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
@@ -272,6 +274,7 @@ class OperatorAction(models.Model):
         verbose_name_plural = _("operator actions")
         # written by the verbs, never by hand
         default_permissions = ("view",)
+        # serves: what the background job has to do next
         indexes = [models.Index(fields=["state", "id"], name="idx_outbox_action_state")]
 
     def __str__(self) -> str:

@@ -236,6 +236,7 @@ class Migration(migrations.Migration):
                             ("discard", "discard"),
                             ("pause", "pause"),
                             ("resume", "resume"),
+                            ("prune", "prune"),
                         ],
                         max_length=16,
                     ),
@@ -261,6 +262,7 @@ class Migration(migrations.Migration):
                 ("done_count", models.IntegerField(default=0)),
                 ("after_id", models.BigIntegerField(default=0)),
                 ("is_stop_requested", models.BooleanField(default=False)),
+                ("stopped_by", models.CharField(blank=True, default="", max_length=150)),
                 ("lease_until", models.DateTimeField(blank=True, null=True)),
                 ("finished_at", models.DateTimeField(blank=True, null=True)),
                 (
