@@ -84,6 +84,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "smartflow.observability.request_id.RequestIdMiddleware",
+    "smartflow.observability.tracing.TraceMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -211,11 +212,13 @@ OUTBOX_TOPICS = dict.fromkeys(("chat", "agent"), f"{OUTBOX_TOPIC_PREFIX}.agent.o
 OUTBOX_TOPIC_PARTITIONS = ENV.integer("OUTBOX_TOPIC_PARTITIONS", 6, low=1, high=256, example="6")
 OUTBOX_TOPIC_REPLICATION = ENV.integer("OUTBOX_TOPIC_REPLICATION", 1, low=1, high=5, example="3")
 OUTBOX_CONSUMER_GROUP = ENV.text("OUTBOX_CONSUMER_GROUP", "smartflow-agent-outbox-consumer")
-OUTBOX_BATCH_SIZE = ENV.integer("OUTBOX_BATCH_SIZE", 200, low=1, high=5000, example="200")
+# Relays that work side by side, each on its share of the keys; every Celery worker may host one or more of them.
+OUTBOX_RELAYS = ENV.integer("OUTBOX_RELAYS", 1, low=1, high=64, example="2")
+OUTBOX_BATCH_SIZE = ENV.integer("OUTBOX_BATCH_SIZE", 500, low=1, high=5000, example="500")
 # Larger: a relay that died keeps its rows longer. Smaller than the delivery timeout: rows are published twice.
 OUTBOX_LEASE_SECONDS = ENV.integer("OUTBOX_LEASE_SECONDS", 10, low=2, high=600, example="10")
 OUTBOX_DELIVERY_TIMEOUT_SECONDS = ENV.integer("OUTBOX_DELIVERY_TIMEOUT_SECONDS", 5, low=1, high=300, example="5")
-OUTBOX_RELAY_PASS_SECONDS = 2.0
+OUTBOX_RELAY_PASS_SECONDS = ENV.integer("OUTBOX_RELAY_PASS_SECONDS", 10, low=1, high=300, example="10")
 OUTBOX_RESCAN_SECONDS = ENV.integer("OUTBOX_RESCAN_SECONDS", 30, low=5, high=86400, example="30")
 OUTBOX_RETENTION_SECONDS = ENV.integer("OUTBOX_RETENTION_SECONDS", 7 * 86400, low=3600, high=10**9, example="604800")
 
@@ -265,6 +268,13 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
 }
 
+# --- seen from outside ------------------------------------------------------------------------------------------------
+# Without a token the web process has no /metrics; the port is the first that worker and consumer try, 0 opens none.
+METRICS_TOKEN = ENV.secret("SMARTFLOW_METRICS_TOKEN", low=16, example="$(openssl rand -hex 24)")
+METRICS_PORT = ENV.integer("SMARTFLOW_METRICS_PORT", 0, low=0, high=65_000, example="9200")
+METRICS_HOST = ENV.text("SMARTFLOW_METRICS_HOST", "127.0.0.1")
+# The collector that takes traces; empty: nothing is traced.
+TRACES_ENDPOINT = ENV.url("OTEL_EXPORTER_OTLP_ENDPOINT", schemes=("http", "https"), example="http://127.0.0.1:4318")
 LOG_LEVEL = ENV.choice("SMARTFLOW_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {
     "version": 1,

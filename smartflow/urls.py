@@ -17,6 +17,7 @@ urlpatterns = [
     path("admin/", include("smartflow.web.urls")),
     path("admin/", admin.site.urls),
     path("", include("smartflow.observability.health")),
+    path("", include("smartflow.observability.metrics")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SwaggerPage.as_view(url_name="schema"), name="docs"),
     path("api/redoc/", RedocPage.as_view(url_name="schema"), name="redoc"),

@@ -15,12 +15,20 @@ from tests.architecture.project_tree import ROOT
 PASSWORD = "hunter2-never-shown"
 LONG = "x" * 32
 # Names that somebody else gives: nothing here can tell a wrong one.
-FREE_TEXT = {"OUTBOX_CONSUMER_GROUP", "SMARTFLOW_MODEL_WORKER", "SMARTFLOW_MODEL_STRATEGIST"}
+FREE_TEXT = {
+    "OUTBOX_CONSUMER_GROUP",
+    "SMARTFLOW_METRICS_HOST",
+    "SMARTFLOW_MODEL_WORKER",
+    "SMARTFLOW_MODEL_STRATEGIST",
+}
 WHOLE_NUMBERS = {
     "PORT": (1, 65535),
+    "SMARTFLOW_METRICS_PORT": (0, 65_000),
     "OUTBOX_TOPIC_PARTITIONS": (1, 256),
     "OUTBOX_TOPIC_REPLICATION": (1, 5),
+    "OUTBOX_RELAYS": (1, 64),
     "OUTBOX_BATCH_SIZE": (1, 5000),
+    "OUTBOX_RELAY_PASS_SECONDS": (1, 300),
     "OUTBOX_LEASE_SECONDS": (2, 600),
     "OUTBOX_DELIVERY_TIMEOUT_SECONDS": (1, 300),
     "OUTBOX_RESCAN_SECONDS": (5, 86400),
@@ -74,6 +82,9 @@ WRONG = [
     ("OPENAI_BASE_URL", "ftp://api.example.com", "https://"),
     ("OPENAI_API_KEY", f"sk {PASSWORD}", "blanks"),
     ("OPENAI_API_KEY", f"sk-{PASSWORD}é", "outside ASCII"),
+    ("SMARTFLOW_METRICS_TOKEN", "hunter2", "fewer than 16"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "https://"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector", "https://"),
     ("SMARTFLOW_LOG_LEVEL", "loud", "none of DEBUG, INFO, WARNING, ERROR"),
     ("CHAT_THINKING_FIELD", "think", "none of thinking, "),
     ("OUTBOX_TOPIC_PREFIX", "smart flow", "letters, digits, dots"),
