@@ -53,9 +53,6 @@ def run_pass(
     release_held_rows(now=clock())
     share = Share(paused=paused_types())
     while time.monotonic() < deadline:
-        if not transport.is_ready():
-            result.is_transport_down = True
-            break
         claim = claim_rows(limit=batch_size, lease_seconds=lease_seconds, now=clock(), share=share)
         if not claim.rows:
             break
@@ -67,7 +64,7 @@ def run_pass(
 
 def _publish(claim: Claim, transport: Transport, clock: Clock, publish_seconds: float, result: PassResult) -> None:
     messages, failures = _encode(claim.rows)
-    failures |= transport.publish(messages, timeout_seconds=publish_seconds)
+    failures |= transport.publish(messages, timeout_seconds=publish_seconds).failures
     now = clock()
     acknowledged = [message.outbox_id for message in messages if message.outbox_id not in failures]
     settled = settle_published(ids=acknowledged, token=claim.token, now=now)

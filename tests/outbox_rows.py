@@ -11,7 +11,7 @@ from outbox.consumer import EventConsumer
 from outbox.envelope import encode_wire
 from outbox.models import OutboxMessage, Status
 from outbox.shards import shard_of
-from outbox.transports import OutgoingMessage, PublishFailure
+from outbox.transports import OutgoingMessage, PublishedRow, PublishFailure, PublishResult, TransportUnavailable
 from outbox.transports.local import LocalTransport
 from smartflow.events import ChatHistoryPersistRequested
 
@@ -39,14 +39,23 @@ class RecordingTransport:
         self.published: list[OutgoingMessage] = []
         self.failures: dict[int, PublishFailure] = {}
         self.during_publish: Callable[[], None] = lambda: None
+        self.is_away = False
+        self.lost: set[int] = set()
 
-    def publish(self, messages: Sequence[OutgoingMessage], *, timeout_seconds: float) -> dict[int, PublishFailure]:
-        self.published.extend(message for message in messages if message.outbox_id not in self.failures)
+    def publish(self, messages: Sequence[OutgoingMessage], *, timeout_seconds: float) -> PublishResult:
+        sent = [message for message in messages if message.outbox_id not in self.failures]
+        positions = {message.outbox_id: (0, len(self.published) + number) for number, message in enumerate(sent)}
+        self.published.extend(sent)
         self.during_publish()
-        return {m.outbox_id: self.failures[m.outbox_id] for m in messages if m.outbox_id in self.failures}
+        failed = {m.outbox_id: self.failures[m.outbox_id] for m in messages if m.outbox_id in self.failures}
+        return PublishResult(failures=failed, positions=positions)
 
-    def is_ready(self) -> bool:
-        return True
+    def check(self, *, timeout_seconds: float = 1.0) -> None:
+        if self.is_away:
+            raise TransportUnavailable("away")
+
+    def passed_over(self, rows: Sequence[PublishedRow]) -> set[int]:
+        return {row.outbox_id for row in rows} & self.lost
 
     @property
     def ids(self) -> list[int]:

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from outbox.registry import all_topics
-from outbox.transports import Delivery, OutgoingMessage, TransportConsumer
+from outbox.transports import Delivery, OutgoingMessage, PublishedRow, PublishResult, TransportConsumer
 
 _numbers = count(1)
 # A consumer group takes a few seconds to form; a transport without groups answers at once.
@@ -33,6 +33,11 @@ def texts(deliveries: list[Delivery]) -> list[str]:
     return [delivery.value.decode() for delivery in deliveries]
 
 
+def _published(message: OutgoingMessage, result: PublishResult) -> PublishedRow:
+    partition, offset = result.positions.get(message.outbox_id, (None, None))
+    return PublishedRow(outbox_id=message.outbox_id, topic=message.topic, partition=partition, offset=offset)
+
+
 class TransportContract:
     """The promises of outbox/transports/base.py."""
 
@@ -50,7 +55,7 @@ class TransportContract:
             consumer.close()
 
     def publish(self, transport, *messages: OutgoingMessage) -> None:
-        assert transport.publish(messages, timeout_seconds=10) == {}
+        assert transport.publish(messages, timeout_seconds=10).failures == {}
 
     def test_publish_delivers_topic_key_and_value(self, transport, open_consumer):
         message = outgoing("hello", key="user 1")
@@ -61,7 +66,7 @@ class TransportContract:
         assert (delivery.topic, delivery.key, delivery.value) == (message.topic, "user 1", b"hello")
 
     def test_publish_accepts_nothing(self, transport):
-        assert transport.publish([], timeout_seconds=10) == {}
+        assert transport.publish([], timeout_seconds=10) == PublishResult()
 
     @pytest.mark.parametrize("text", ["你好 🐉 é", "line\nbreak \u2028 \x00 nul", "x" * 300_000, "龙" * 100_000])
     def test_publish_delivers_a_value_whole_when_it_is_large_or_not_ascii(self, transport, open_consumer, text):
@@ -169,6 +174,20 @@ class TransportContract:
 
         assert texts(receive(consumer, 1)) == ["late"]
 
-    def test_is_ready_and_check_say_that_the_transport_answers(self, transport):
+    def test_check_says_that_the_transport_answers(self, transport):
         transport.check(timeout_seconds=5)
-        assert transport.is_ready()
+
+    def test_passed_over_names_no_message_that_waits_and_every_one_that_was_acknowledged(
+        self, transport, open_consumer
+    ):
+        messages = [outgoing(str(number)) for number in range(5)]
+        result = transport.publish(messages, timeout_seconds=10)
+        rows = [_published(message, result) for message in messages]
+        consumer = open_consumer()
+        deliveries = receive(consumer, 5)
+
+        assert transport.passed_over(rows) == set()
+
+        consumer.acknowledge(deliveries[:2])
+        consumer.close()
+        assert transport.passed_over(rows) == {message.outbox_id for message in messages[:2]}

@@ -8,8 +8,12 @@ from django.utils.module_loading import import_string
 
 from outbox.transports.base import (
     Delivery,
+    Headers,
     OutgoingMessage,
+    PartitionPosition,
+    PublishedRow,
     PublishFailure,
+    PublishResult,
     Transport,
     TransportConsumer,
     TransportUnavailable,
@@ -30,8 +34,12 @@ def get_transport() -> Transport:
 
 __all__ = [
     "Delivery",
+    "Headers",
     "OutgoingMessage",
+    "PartitionPosition",
     "PublishFailure",
+    "PublishResult",
+    "PublishedRow",
     "Transport",
     "TransportConsumer",
     "TransportUnavailable",

@@ -7,7 +7,7 @@ holds the result.
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -17,7 +17,14 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from django.conf import settings
 
 from outbox.registry import all_topics
-from outbox.transports.base import Delivery, OutgoingMessage, PublishFailure, TransportUnavailable
+from outbox.transports.base import (
+    Delivery,
+    OutgoingMessage,
+    PublishedRow,
+    PublishFailure,
+    PublishResult,
+    TransportUnavailable,
+)
 from outbox.transports.stall import Offsets, Partition, StallWatch
 
 logger = logging.getLogger(__name__)
@@ -60,9 +67,8 @@ class KafkaTransport:
         self._lock = threading.Lock()
         self._producer: Producer | None = None
         self._known_topics: set[str] = set()
-        self._failed = False
 
-    def publish(self, messages: Sequence[OutgoingMessage], *, timeout_seconds: float) -> dict[int, PublishFailure]:
+    def publish(self, messages: Sequence[OutgoingMessage], *, timeout_seconds: float) -> PublishResult:
         """Produce in order, then serve delivery reports until all came or the time is up."""
         deadline = time.monotonic() + timeout_seconds
         self._ensure_topics({message.topic for message in messages})
@@ -74,22 +80,15 @@ class KafkaTransport:
             batch.send([message])
         if any(not failure.is_permanent for failure in batch.failures.values()):
             self._give_up(producer)
-        else:
-            self._failed = False
-        # a copy: another thread that polls the same producer may still serve reports of this batch
-        return dict(batch.failures)
+        # copies: another thread that polls the same producer may still serve reports of this batch
+        return PublishResult(failures=dict(batch.failures), positions=dict(batch.positions))
 
-    def is_ready(self) -> bool:
-        """Say yes after a success; after a failure ask the broker first, so that no row is claimed in vain."""
-        if not self._failed:
-            return True
-        try:
-            self.check(timeout_seconds=_PROBE_SECONDS)
-        except TransportUnavailable:
-            return False
-        self._known_topics = set()
-        self._failed = False
-        return True
+    def passed_over(self, rows: Sequence[PublishedRow]) -> set[int]:
+        """Compare the rows' offsets with what the group has committed and what the broker still keeps."""
+        seen = _look_from_outside({row.topic for row in rows})
+        if seen is None:
+            raise TransportUnavailable("the broker does not say how far the group is")
+        return {row.outbox_id for row in rows if _is_passed_over(row, seen)}
 
     def check(self, *, timeout_seconds: float = 1.0) -> None:
         """Ask for the cluster's metadata. Raises: TransportUnavailable."""
@@ -125,7 +124,8 @@ class KafkaTransport:
                         "message.max.bytes": MAX_MESSAGE_BYTES,
                         # Java's clients put a key on the same partition, should one ever share the topic
                         "partitioner": "murmur2_random",
-                        "linger.ms": 2,
+                        # only while a batch is queued: flush() does not wait for it
+                        "linger.ms": 20,
                         "compression.type": "lz4",
                     }
                 )
@@ -136,7 +136,7 @@ class KafkaTransport:
         producer.purge()
         with self._lock:
             self._producer = None
-            self._failed = True
+            self._known_topics = set()
 
 
 class _Batch:
@@ -150,6 +150,7 @@ class _Batch:
         self._deadline = deadline
         self._waiting = 0
         self.failures: dict[int, PublishFailure] = {}
+        self.positions: dict[int, tuple[int, int]] = {}
         self.too_large: list[OutgoingMessage] = []
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
@@ -161,14 +162,20 @@ class _Batch:
             if not self._produce(message):
                 break
         while self._waiting and time.monotonic() < self._deadline:
-            self._producer.poll(0.05)
+            self._producer.flush(0.05)
 
     def _produce(self, message: OutgoingMessage) -> bool:
         """Queue one message; false when the rest of the batch is not worth trying."""
         report = partial(self._take_report, message)
         while True:
             try:
-                self._producer.produce(message.topic, value=message.value, key=message.key.encode(), on_delivery=report)
+                self._producer.produce(
+                    message.topic,
+                    value=message.value,
+                    key=message.key.encode(),
+                    on_delivery=report,
+                    headers=list(message.headers) or None,
+                )
             except BufferError:  # the local queue is full: serve reports until there is room
                 if time.monotonic() > self._deadline:
                     return False
@@ -180,10 +187,11 @@ class _Batch:
                 self._waiting += 1
                 return True
 
-    def _take_report(self, message: OutgoingMessage, error: KafkaError | None, _message: Message) -> None:
+    def _take_report(self, message: OutgoingMessage, error: KafkaError | None, report: Message) -> None:
         self._waiting -= 1
         if error is None:
             del self.failures[message.outbox_id]
+            self.positions[message.outbox_id] = (report.partition() or 0, report.offset() or 0)
             return
         self._fail(message, error)
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
@@ -208,7 +216,7 @@ class KafkaConsumer:
 
     def _start_anew(self) -> None:
         self._is_subscribed = False
-        self._watch = StallWatch(window_seconds=self._window_seconds, look=_look_from_outside)
+        self._watch = StallWatch(window_seconds=self._window_seconds, look=partial(_look_from_outside, all_topics()))
         self._consumer = Consumer(
             _common()
             | {
@@ -305,7 +313,7 @@ def _close_aside(consumer: Consumer) -> threading.Thread:
     return thread
 
 
-def _look_from_outside() -> dict[Partition, Offsets] | None:
+def _look_from_outside(topics: Iterable[str]) -> dict[Partition, Offsets] | None:
     """
     Ask how far the topics and the group are; none when the broker does not answer within two seconds.
 
@@ -317,7 +325,7 @@ def _look_from_outside() -> dict[Partition, Offsets] | None:
     deadline = time.monotonic() + 2 * _PROBE_SECONDS
     try:
         known = observer.list_topics(timeout=_PROBE_SECONDS).topics
-        partitions = [TopicPartition(t, number) for t in all_topics() if t in known for number in known[t].partitions]
+        partitions = [TopicPartition(t, number) for t in topics if t in known for number in known[t].partitions]
         return {
             (place.topic, place.partition): _offsets(observer, place, deadline)
             for place in observer.committed(partitions, timeout=_PROBE_SECONDS)
@@ -330,6 +338,14 @@ def _offsets(observer: Consumer, committed: TopicPartition, deadline: float) -> 
     left = max(deadline - time.monotonic(), 0.01)
     low, end = observer.get_watermark_offsets(TopicPartition(committed.topic, committed.partition), timeout=left)
     return Offsets(low=low, end=end, committed=committed.offset)
+
+
+def _is_passed_over(row: PublishedRow, seen: Mapping[Partition, Offsets]) -> bool:
+    """Tell whether nobody will be given the row's message again; a topic that was made anew knows no such offset."""
+    if row.partition is None or row.offset is None:
+        return False
+    offsets = seen.get((row.topic, row.partition))
+    return offsets is None or row.offset < max(offsets.low, offsets.committed) or row.offset >= offsets.end
 
 
 def _numbers(partitions: list[TopicPartition]) -> list[Partition]:

@@ -7,9 +7,18 @@ import time
 from collections.abc import Iterator, Sequence
 
 from django.db import DatabaseError, transaction
+from django.db.models import Max, Min
 
 from outbox.models import LocalMessage
-from outbox.transports.base import Delivery, OutgoingMessage, PublishFailure, TransportUnavailable
+from outbox.transports.base import (
+    Delivery,
+    OutgoingMessage,
+    PartitionPosition,
+    PublishedRow,
+    PublishFailure,
+    PublishResult,
+    TransportUnavailable,
+)
 
 # Shorter: a message is seen sooner and the idle database is asked more often (five times a second at 0.2).
 _SHORTEST_WAIT_SECONDS = 0.01
@@ -22,7 +31,7 @@ _PORTION_MESSAGES = 500
 class LocalTransport:
     """Publishes by inserting rows."""
 
-    def publish(self, messages: Sequence[OutgoingMessage], *, timeout_seconds: float) -> dict[int, PublishFailure]:
+    def publish(self, messages: Sequence[OutgoingMessage], *, timeout_seconds: float) -> PublishResult:
         """Insert all messages or none; the commit is the acknowledgement."""
         try:
             with transaction.atomic():
@@ -33,12 +42,13 @@ class LocalTransport:
                     )
         except DatabaseError as error:
             failure = PublishFailure(reason=type(error).__name__, is_permanent=False)
-            return {message.outbox_id: failure for message in messages}
-        return {}
+            return PublishResult(failures={message.outbox_id: failure for message in messages})
+        return PublishResult()
 
-    def is_ready(self) -> bool:
-        """Say yes: where the database is away, nothing was claimed either."""
-        return True
+    def passed_over(self, rows: Sequence[PublishedRow]) -> set[int]:
+        """Return the rows without a message: one that waits is handed to somebody in the end."""
+        ids = {row.outbox_id for row in rows}
+        return ids - set(LocalMessage.objects.filter(outbox_id__in=ids).values_list("outbox_id", flat=True))
 
     def check(self, *, timeout_seconds: float = 1.0) -> None:
         """Read from the table. Raises: TransportUnavailable."""
@@ -81,6 +91,16 @@ class LocalConsumer:
         offsets = [delivery.offset for delivery in deliveries]
         LocalMessage.objects.filter(pk__in=offsets).delete()
         self._in_hand.difference_update(offsets)
+
+    def positions(self) -> list[PartitionPosition]:
+        """Return one pseudo partition: the oldest message that nobody acknowledged, and the newest."""
+        ends = LocalMessage.objects.aggregate(first=Min("pk"), last=Max("pk"))
+        if ends["last"] is None:
+            return []
+        return [PartitionPosition(topic="local", partition=0, position=ends["first"], end=ends["last"] + 1)]
+
+    def keep_alive(self) -> None:
+        """Do nothing: there is no group to be thrown out of."""
 
     def close(self) -> None:
         """Forget what was in hand; the rows are still there for the next reader."""

@@ -44,7 +44,7 @@ def partitions(admin: AdminClient, topic: str) -> int:
 def test_publish_creates_an_absent_topic_with_the_configured_partitions(kafka, transport, admin):
     assert kafka not in admin.list_topics(timeout=10).topics
 
-    assert transport.publish([outgoing()], timeout_seconds=10) == {}
+    assert transport.publish([outgoing()], timeout_seconds=10).failures == {}
 
     assert partitions(admin, kafka) == 3
 
@@ -52,7 +52,7 @@ def test_publish_creates_an_absent_topic_with_the_configured_partitions(kafka, t
 def test_publish_creates_a_topic_that_only_an_old_row_names(kafka, transport, admin):
     old = f"{kafka}-old"
 
-    assert transport.publish([outgoing("one"), outgoing("two", topic=old)], timeout_seconds=10) == {}
+    assert transport.publish([outgoing("one"), outgoing("two", topic=old)], timeout_seconds=10).failures == {}
 
     assert partitions(admin, old) == 3
 
@@ -73,7 +73,7 @@ def test_a_consumer_creates_an_absent_topic_and_reads_it_at_once(kafka, transpor
 def test_publish_refuses_one_message_for_good_when_it_is_too_large(transport):
     first, huge, last = outgoing("one"), outgoing(b"x" * (MAX_MESSAGE_BYTES + 1)), outgoing("two")
 
-    failures = transport.publish([first, huge, last], timeout_seconds=10)
+    failures = transport.publish([first, huge, last], timeout_seconds=10).failures
 
     assert {pk: failure.is_permanent for pk, failure in failures.items()} == {huge.outbox_id: True}
     assert failures[huge.outbox_id].reason == "MSG_SIZE_TOO_LARGE"
@@ -87,14 +87,14 @@ def test_publish_refuses_only_the_message_that_the_topic_has_no_room_for(kafka, 
     messages = [outgoing(noise[start : start + 20_000]) for start in range(0, 100_000, 20_000)]
     huge = outgoing(noise)
 
-    failures = transport.publish([*messages[:3], huge, *messages[3:]], timeout_seconds=10)
+    failures = transport.publish([*messages[:3], huge, *messages[3:]], timeout_seconds=10).failures
 
     assert {pk: failure.is_permanent for pk, failure in failures.items()} == {huge.outbox_id: True}
 
 
 def publish_from_child(answers) -> None:
     message = outgoing("from the child")
-    answers.put(len(transports.get_transport().publish([message], timeout_seconds=10)))
+    answers.put(len(transports.get_transport().publish([message], timeout_seconds=10).failures))
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -102,7 +102,7 @@ def test_publish_works_in_a_child_that_was_forked_after_the_parent_published(kaf
     settings.OUTBOX_TRANSPORT = "outbox.transports.kafka.KafkaTransport"
     monkeypatch.setattr(transports, "_transports", {})
     parent = transports.get_transport()
-    assert parent.publish([outgoing("from the parent")], timeout_seconds=10) == {}
+    assert parent.publish([outgoing("from the parent")], timeout_seconds=10).failures == {}
 
     fork = multiprocessing.get_context("fork")
     answers = fork.Queue()
@@ -112,7 +112,7 @@ def test_publish_works_in_a_child_that_was_forked_after_the_parent_published(kaf
     child.join(10)
 
     assert child.exitcode == 0
-    assert parent.publish([outgoing("again")], timeout_seconds=10) == {}
+    assert parent.publish([outgoing("again")], timeout_seconds=10).failures == {}
     consumer = parent.open_consumer()
     assert sorted(texts(receive(consumer, 3))) == ["again", "from the child", "from the parent"]
     consumer.close()
@@ -157,7 +157,8 @@ def test_a_pass_gives_its_rows_back_uncounted_when_nothing_listens(settings, clo
 
     assert time.monotonic() - started < settings.OUTBOX_LEASE_SECONDS
     assert OutboxMessage.objects.values_list("status", "retry_count", "claim_token").get() == (Status.PENDING, 0, None)
-    assert not transport.is_ready()
+    with pytest.raises(TransportUnavailable):
+        transport.check()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -21,7 +21,7 @@ class TestLocalTransport(TransportContract):
         monkeypatch.setattr(LocalMessage.objects, "bulk_create", fail)
         messages = [outgoing("one"), outgoing("two")]
 
-        failures = transport.publish(messages, timeout_seconds=1)
+        failures = transport.publish(messages, timeout_seconds=1).failures
 
         assert set(failures) == {message.outbox_id for message in messages}
         assert not any(failure.is_permanent for failure in failures.values())
