@@ -8,5 +8,5 @@ class OutboxConfig(AppConfig):
     name = "outbox"
 
     def ready(self) -> None:
-        """Import every app's handlers, so that each process knows who reacts to what, and the system checks."""
-        autodiscover_modules("handlers", "checks")
+        """Import every app's handlers, so that each process knows who reacts to what; its checks and metrics too."""
+        autodiscover_modules("handlers", "checks", "collector")
