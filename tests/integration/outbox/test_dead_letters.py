@@ -4,9 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from outbox.dead_letters import ReasonMissing, discard_dead_letters, requeue_dead_letters
+from outbox import dead_letters
+from outbox.dead_letters import discard_dead_letters, requeue_dead_letters
 from outbox.dispatch import Outcome
-from outbox.models import Status
+from outbox.holds import release_held_rows
+from outbox.models import OperatorAction, Status
+from outbox.operator_actions import ReasonMissing
+from outbox.selection import Selection
 from outbox.testing import drain
 from tests.outbox_rows import NOW, append, change, row_of
 
@@ -16,7 +20,9 @@ LATER = NOW + timedelta(hours=1)
 
 def dead(key: str = "k", **fields) -> int:
     pk = append(key)
-    change(pk, status=Status.DEAD, retry_count=20, last_error="RuntimeError: x", published_at=NOW, **fields)
+    change(
+        pk, **{"status": Status.DEAD, "retry_count": 20, "last_error": "RuntimeError: x", "published_at": NOW, **fields}
+    )
     return pk
 
 
@@ -93,3 +99,62 @@ def test_requeue_and_discard_refuse_without_a_reason(call, reason):
     with pytest.raises(ReasonMissing):
         call(pk, reason=reason)
     assert (row_of(pk).status, row_of(pk).discarded_at) == (Status.DEAD, None)
+    assert not OperatorAction.objects.exists()
+
+
+def test_requeue_and_discard_write_who_when_why_and_how_many(alice):
+    gone, other = dead("a"), append("b")
+
+    action = dead_letters.discard(
+        selection=Selection(ids=(gone, other)), by="alice", user_id=alice.pk, reason=" obsolete ", now=LATER
+    )
+    kept = OperatorAction.objects.get()
+    assert kept == action
+    assert (kept.verb, kept.state, kept.by, kept.user, kept.reason) == ("discard", "done", "alice", alice, "obsolete")
+    assert (kept.requested_at, kept.finished_at, kept.expected_count, kept.done_count) == (LATER, LATER, 2, 1)
+    assert kept.selection == {"ids": [gone, other]}
+
+
+def test_requeue_by_filter_moves_what_fits_every_part_of_it():
+    fitting = dead("a", last_error="TimeoutError: slow")
+    others = [dead("a", last_error="ValueError: x"), dead("b", last_error="TimeoutError: slow")]
+    discarded = dead("a", last_error="TimeoutError: slow", discarded_at=NOW)
+
+    action = dead_letters.requeue(selection=Selection(key="a", error="Timeout"), by="alice", reason="r", now=LATER)
+
+    assert action.done_count == 1
+    assert [row_of(pk).status for pk in (fitting, *others, discarded)] == ["pending", "dead", "dead", "dead"]
+
+
+def test_requeue_by_filter_takes_discards_back_only_when_asked():
+    still_open, discarded = dead("a"), dead("b", discarded_at=NOW, discard_reason="x")
+
+    action = dead_letters.requeue(selection=Selection(is_discarded=True), by="alice", reason="r", now=LATER)
+
+    assert action.done_count == 1
+    assert (row_of(still_open).status, row_of(discarded).status) == (Status.DEAD, Status.PENDING)
+
+
+def test_requeue_releases_what_waited_behind_the_row_in_order(handler):
+    head = dead("a")
+    followers = [append("a"), append("a")]
+    drain(now=NOW)
+    assert handler.event_ids == []
+
+    requeue(head)
+    release_held_rows(now=LATER)
+    drain(now=LATER)
+
+    assert handler.event_ids == [row_of(pk).event_id for pk in (head, *followers)]
+
+
+def test_discard_lets_what_waited_behind_the_row_go_on_without_it(handler):
+    head, follower = dead("a"), append("a")
+    drain(now=NOW)
+
+    discard(head)
+    release_held_rows(now=LATER)
+    drain(now=LATER)
+
+    assert handler.event_ids == [row_of(follower).event_id]
+    assert row_of(head).status == Status.DEAD
