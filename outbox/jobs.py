@@ -7,12 +7,16 @@ from celery import shared_task
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from outbox import relay, upkeep
+from outbox import operator_actions, relay, upkeep
 from outbox.database_clock import database_now
 from outbox.database_errors import is_away
 from outbox.transports import get_transport
 
 logger = logging.getLogger(__name__)
+
+# Larger: fewer starts; smaller: a worker that is asked to end does so earlier.
+PRUNE_SECONDS = 20.0
+OPERATOR_SECONDS = 10.0
 
 
 class _Notice:
@@ -77,8 +81,21 @@ def rescan_published() -> None:
 
 @shared_task(name="outbox.jobs.prune_consumed", acks_late=False)
 def prune_consumed() -> None:
-    """Delete consumed rows past retention, a batch at a time."""
-    older_than = database_now() - timedelta(seconds=settings.OUTBOX_RETENTION_SECONDS)
-    for _ in range(20):
-        if upkeep.prune_consumed(older_than=older_than) == 0:
-            return
+    """Delete consumed rows past retention for a while, and records that nobody looks at any more."""
+    now = database_now()
+    older_than = now - timedelta(seconds=settings.OUTBOX_RETENTION_SECONDS)
+    deleted = upkeep.prune(older_than=older_than, seconds=PRUNE_SECONDS)
+    upkeep.prune_records(now=now)
+    if deleted:
+        logger.info("Consumed rows were pruned", extra={"deleted": deleted})
+
+
+@shared_task(name="outbox.jobs.run_operator_actions", acks_late=False)
+def run_operator_actions() -> None:
+    """Move the rows that operators asked to move; what is left when the time is over is for the next tick."""
+    try:
+        operator_actions.run_actions(clock=database_now, seconds=OPERATOR_SECONDS)
+    except (DatabaseError, InterfaceError) as error:
+        if not is_away(error):
+            raise
+        connection.close()  # the relay's pass tells; the next tick goes on behind the last batch

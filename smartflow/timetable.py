@@ -14,7 +14,8 @@ def _every(seconds: float, job: str) -> dict[str, Any]:
 TIMETABLE: dict[str, dict[str, Any]] = {
     "relay": _every(1.0, "outbox.jobs.run_relay_pass"),
     "rescan": _every(5.0, "outbox.jobs.rescan_published"),
-    "prune": _every(300.0, "outbox.jobs.prune_consumed"),
+    "prune": _every(60.0, "outbox.jobs.prune_consumed"),
+    "operators": _every(1.0, "outbox.jobs.run_operator_actions"),
     "end-orphaned-runs": _every(5.0, "chat.jobs.end_orphaned_runs"),
     "prune-sessions": _every(3600.0, "smartflow.accounts.jobs.prune_sessions"),
 }
