@@ -73,6 +73,15 @@ class PartitionPosition:
     end: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopicShape:
+    """What a broker says of a topic; `retention_seconds` is None when it keeps messages for ever."""
+
+    partitions: int
+    copies: int
+    retention_seconds: float | None
+
+
 class TransportUnavailable(Exception):
     """The transport does not answer; the same call may succeed later."""
 

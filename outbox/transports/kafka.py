@@ -10,28 +10,28 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 from django.conf import settings
 
 from outbox.registry import all_topics
 from outbox.transports.base import (
     Delivery,
+    Headers,
     OutgoingMessage,
     PublishedRow,
     PublishFailure,
     PublishResult,
+    TopicShape,
     TransportUnavailable,
 )
+from outbox.transports.kafka_settings import MAX_MESSAGE_BYTES, common_settings, consumer_settings, producer_settings
 from outbox.transports.stall import Offsets, Partition, StallWatch
 
 logger = logging.getLogger(__name__)
-librdkafka_logger = logging.getLogger("librdkafka")
 
-# The longest answer a model may give is below this; Kafka's own default of 1 MB is not.
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _PERMANENT = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD}
 _PROBE_SECONDS = 1.0
 # With the first look, longer than a killed member keeps the others waiting (session.timeout.ms). Larger: messages wait
@@ -40,24 +40,6 @@ _STALL_SECONDS = 10.0
 _LONGEST_STALL_SECONDS = 300.0
 # SIGTERM is followed by SIGKILL; what is not committed by then is delivered again.
 _CLOSE_SECONDS = 5.0
-
-
-def _common() -> dict[str, Any]:
-    return {
-        "bootstrap.servers": ",".join(settings.KAFKA_BOOTSTRAP_SERVERS),
-        "client.id": "smartflow",
-        "socket.connection.setup.timeout.ms": 3000,
-        "reconnect.backoff.max.ms": 2000,
-        "logger": librdkafka_logger,
-        # one line per lost connection and second would bury everything else while the broker is away
-        "log.connection.close": False,
-        "error_cb": _ignore_error,
-    }
-
-
-def _ignore_error(error: KafkaError) -> None:
-    """Keep librdkafka's transient errors out of the log; failures reach the caller with each message."""
-    logger.debug("librdkafka reports %s", error.name())
 
 
 class KafkaTransport:
@@ -115,20 +97,7 @@ class KafkaTransport:
     def _get_producer(self) -> Producer:
         with self._lock:
             if self._producer is None:
-                self._producer = Producer(
-                    _common()
-                    | {
-                        "enable.idempotence": True,
-                        "acks": "all",
-                        "message.timeout.ms": settings.OUTBOX_DELIVERY_TIMEOUT_SECONDS * 1000,
-                        "message.max.bytes": MAX_MESSAGE_BYTES,
-                        # Java's clients put a key on the same partition, should one ever share the topic
-                        "partitioner": "murmur2_random",
-                        # only while a batch is queued: flush() does not wait for it
-                        "linger.ms": 20,
-                        "compression.type": "lz4",
-                    }
-                )
+                self._producer = Producer(producer_settings())
             return self._producer
 
     def _give_up(self, producer: Producer) -> None:
@@ -217,25 +186,7 @@ class KafkaConsumer:
     def _start_anew(self) -> None:
         self._is_subscribed = False
         self._watch = StallWatch(window_seconds=self._window_seconds, look=partial(_look_from_outside, all_topics()))
-        self._consumer = Consumer(
-            _common()
-            | {
-                "group.id": settings.OUTBOX_CONSUMER_GROUP,
-                "auto.offset.reset": "earliest",
-                # Only what acknowledge() stored is ever committed, and a lost assignment commits nothing.
-                "enable.auto.offset.store": False,
-                "enable.auto.commit": True,
-                "auto.commit.interval.ms": 500,
-                "partition.assignment.strategy": "cooperative-sticky",
-                # A killed member's partitions move after this long; larger tolerates longer pauses of a live one.
-                "session.timeout.ms": 10_000,
-                "heartbeat.interval.ms": 2000,
-                "max.poll.interval.ms": 300_000,
-                "fetch.max.bytes": 4 * MAX_MESSAGE_BYTES,
-                "allow.auto.create.topics": False,
-                "topic.metadata.refresh.interval.ms": 10_000,
-            }
-        )
+        self._consumer = Consumer(consumer_settings())
 
     def poll(self, *, max_messages: int, timeout_seconds: float) -> list[Delivery]:
         """Return the next messages. Errors of the connection are waited out by librdkafka itself."""
@@ -321,7 +272,7 @@ def _look_from_outside(topics: Iterable[str]) -> dict[Partition, Offsets] | None
     answers abort the whole process (librdkafka 2.16, an assertion in rdkafka_queue.h).
     """
     # An observer never subscribes, so it is no member of the group. It logs nothing: the question is asked every 2 s.
-    observer = Consumer(_common() | {"group.id": settings.OUTBOX_CONSUMER_GROUP, "log_level": 0})
+    observer = Consumer(common_settings() | {"group.id": settings.OUTBOX_CONSUMER_GROUP, "log_level": 0})
     deadline = time.monotonic() + 2 * _PROBE_SECONDS
     try:
         known = observer.list_topics(timeout=_PROBE_SECONDS).topics
@@ -354,7 +305,7 @@ def _numbers(partitions: list[TopicPartition]) -> list[Partition]:
 
 def ensure_topics(topics: Iterable[str], *, timeout_seconds: float) -> bool:
     """Create the topics that are absent, with the configured partitions; false when one may still be absent."""
-    admin = AdminClient(_common())
+    admin = AdminClient(common_settings())
     try:
         known = admin.list_topics(timeout=timeout_seconds).topics
     except KafkaException:
@@ -377,6 +328,27 @@ def ensure_topics(topics: Iterable[str], *, timeout_seconds: float) -> bool:
     return all(answers)
 
 
+def describe_topics(*, timeout_seconds: float) -> dict[str, TopicShape]:
+    """Return the shape of every topic of ours that exists, by name. Raises: TransportUnavailable."""
+    admin = AdminClient(common_settings() | {"log_level": 0})
+    try:
+        known = admin.list_topics(timeout=timeout_seconds).topics
+        ours = {name: known[name] for name in all_topics() if name in known}
+        asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in ours]
+        answers = admin.describe_configs(asked, request_timeout=timeout_seconds) if asked else {}
+        kept = {asked.name: int(future.result()["retention.ms"].value) for asked, future in answers.items()}
+    except KafkaException as error:
+        raise TransportUnavailable(_name(error)) from error
+    return {
+        name: TopicShape(
+            partitions=len(topic.partitions),
+            copies=min(len(partition.replicas) for partition in topic.partitions.values()),
+            retention_seconds=kept[name] / 1000 if kept[name] >= 0 else None,
+        )
+        for name, topic in ours.items()
+    }
+
+
 def _is_created(future: Future[None]) -> bool:
     try:
         future.result()
@@ -388,6 +360,11 @@ def _is_created(future: Future[None]) -> bool:
     return True
 
 
+def _headers(message: Message) -> Headers:
+    pairs = cast("list[tuple[str, bytes | None]]", message.headers() or [])  # a dict is what one may give, not get
+    return tuple((name, value) for name, value in pairs if value is not None)
+
+
 def _delivery(message: Message) -> Delivery:
     return Delivery(
         topic=message.topic() or "",
@@ -395,6 +372,7 @@ def _delivery(message: Message) -> Delivery:
         offset=message.offset() or 0,
         key=(message.key() or b"").decode(errors="replace"),
         value=message.value() or b"",
+        headers=_headers(message),
     )
 
 
