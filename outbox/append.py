@@ -11,6 +11,7 @@ from outbox.models import OutboxMessage
 from outbox.nudge import nudge_after_commit
 from outbox.registry import topic_for
 from outbox.shards import shard_of
+from outbox.tracing import note_append
 from smartflow.events import Event
 from smartflow.kernel.ids import new_uuid
 
@@ -75,6 +76,7 @@ def _row(new: NewEvent, now: datetime, request_id: str) -> OutboxMessage:
         shard=shard,
         ready_shard=shard,
         request_id=request_id,
+        traceparent=note_append(new.event.event_type),
         created_at=now,
         updated_at=now,
     )

@@ -27,6 +27,7 @@ from smartflow.api.exception_handler import error_response, log_failure
 from smartflow.kernel.clock import Clock
 from smartflow.kernel.sse import PING
 from smartflow.observability.request_id import accept_request_id
+from smartflow.observability.tracing import accept_traceparent
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -52,6 +53,7 @@ class ChatStream:
         """Answer one request."""
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         request_id = accept_request_id(headers.get("x-request-id"))
+        accept_traceparent(headers.get("traceparent"))
         language = _language(headers.get("accept-language", ""))
         # For this request's task alone: the server gives each its own context, and the database's threads copy it.
         translation.activate(language)
