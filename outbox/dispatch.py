@@ -4,21 +4,28 @@ Where messages may come twice, late or out of order, this is where it stops: the
 """
 
 import logging
+import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
+from typing import NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import BigIntegerField, Min, Value
+from django.db.models import BigIntegerField, Min, Q, Value
 from django.db.models.functions import Coalesce
 
+from outbox.attempts import FailedTry, record_failed_tries
+from outbox.claim import hold_back
 from outbox.database_errors import is_away, repeat_on_conflict
 from outbox.envelope import Envelope, EnvelopeUnreadable, decode_wire
-from outbox.models import FINAL, OutboxMessage, Status
-from outbox.registry import HandlerMissing, Received, decode_event, handler_for
+from outbox.models import FINAL, Attempt, OutboxMessage, Status, Worker
+from outbox.registry import HandlerMissing, Received, blocking_types, decode_event, handler_for
 from outbox.retry import RETRY_POLICY
+from outbox.tally import TALLY
+from outbox.workers import worker_name
 from smartflow.events import EventUnreadable
 from smartflow.kernel.clock import Clock
 from smartflow.kernel.errors import DomainError, Unavailable
@@ -36,10 +43,19 @@ class Outcome(StrEnum):
     CONSUMED = "consumed"
     DUPLICATE = "duplicate"  # the row is final already
     DEFERRED = "deferred"  # an earlier row of the key is unfinished
+    BLOCKED = "blocked"  # an earlier row of the key is dead and holds it back, or is held itself
     RETRY = "retry"
     DEAD = "dead"
     UNKNOWN = "unknown"  # no such row: pruned, or written by another installation
     UNREADABLE = "unreadable"  # no envelope: nothing to reschedule, the row is rescanned
+
+
+_COUNTED = {
+    Outcome.CONSUMED: "consumed",
+    Outcome.DUPLICATE: "duplicates",
+    Outcome.RETRY: "retried",
+    Outcome.DEAD: "dead",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +66,23 @@ class _Message:
     envelope: Envelope
 
 
+class _Row(NamedTuple):
+    """What a locked row says; an instance of the model would cost more than handling it."""
+
+    id: int
+    event_id: str
+    status: str
+    message_key: str
+
+
 def dispatch_messages(*, values: Sequence[bytes], clock: Clock) -> list[Outcome]:
     """
     Handle messages as they came from the transport and return what became of each, in the same order.
 
     Transaction: one for all of them, with `consumed`. When it fails it is rolled back and each half is tried by
                  itself, so that one bad message costs a few transactions more and its neighbours nothing.
-    Order:       per key, by id: a row whose key has an earlier unfinished row is sent round again instead.
+    Order:       per key, by id: a row whose key has an earlier unfinished row is sent round again instead, and held
+                 when that row is dead and blocks its key.
     Twice:       a final row is left alone, also within one call.
     Raises:      OperationalError, InterfaceError when the database is away: the caller must not acknowledge.
     """
@@ -77,8 +103,9 @@ def _read(value: bytes) -> _Message | None:
 
 
 def _dispatch(messages: list[_Message | None], clock: Clock) -> list[Outcome]:
+    started = time.monotonic()
     try:
-        return repeat_on_conflict(lambda: _handle_together(messages, clock()))
+        return _count(repeat_on_conflict(lambda: _handle_together(messages, clock())))
     except Exception as error:
         if is_away(error):
             raise
@@ -88,7 +115,15 @@ def _dispatch(messages: list[_Message | None], clock: Clock) -> list[Outcome]:
         return _dispatch(messages[:middle], clock) + _dispatch(messages[middle:], clock)
     failed = messages[0]
     assert failed is not None  # nothing is done for a message that cannot be read, so nothing fails
-    return [repeat_on_conflict(lambda: _record_failure(failed.outbox_id, failure, clock()))]
+    seconds = time.monotonic() - started
+    return _count([repeat_on_conflict(lambda: _record_failure(failed.outbox_id, failure, seconds, clock()))])
+
+
+def _count(outcomes: list[Outcome]) -> list[Outcome]:
+    for outcome, amount in Counter(outcomes).items():
+        if outcome in _COUNTED:
+            TALLY.add(_COUNTED[outcome], amount)
+    return outcomes
 
 
 def _handle_together(messages: Sequence[_Message | None], now: datetime) -> list[Outcome]:
@@ -98,17 +133,18 @@ def _handle_together(messages: Sequence[_Message | None], now: datetime) -> list
         due: dict[int, Envelope] = {}
         for message in messages:
             outcomes.append(_judge(message, rows, due))
-        early = _behind_unfinished(due, rows)
-        _send_round_again(early, now)
-        _run_handlers([due[pk] for pk in sorted(due) if pk not in early])
-        _mark_consumed([pk for pk in due if pk not in early], now)
+        early = _behind_unfinished([rows[pk] for pk in due])
+        held = _step_back(early, rows, now) if early else set()
+        ready = [pk for pk in sorted(due) if pk not in early]
+        _run_handlers([due[pk] for pk in ready])
+        _mark_consumed(ready, now)
     for index, message in enumerate(messages):
         if message and message.outbox_id in early and outcomes[index] == Outcome.CONSUMED:
-            outcomes[index] = Outcome.DEFERRED
+            outcomes[index] = Outcome.BLOCKED if message.outbox_id in held else Outcome.DEFERRED
     return outcomes
 
 
-def _judge(message: _Message | None, rows: Mapping[int, OutboxMessage], due: dict[int, Envelope]) -> Outcome:
+def _judge(message: _Message | None, rows: Mapping[int, _Row], due: dict[int, Envelope]) -> Outcome:
     """Say what the locked row makes of a message, and add it to `due` when there is something to do."""
     if message is None:
         return Outcome.UNREADABLE
@@ -117,38 +153,68 @@ def _judge(message: _Message | None, rows: Mapping[int, OutboxMessage], due: dic
         fields = {"outbox_id": message.outbox_id, "event_id": message.envelope.event_id}
         logger.warning("A message has no row", extra=fields)
         return Outcome.UNKNOWN
-    if row.status in FINAL or row.pk in due:
+    if row.status in FINAL or row.id in due:
         return Outcome.DUPLICATE
-    due[row.pk] = message.envelope
+    due[row.id] = message.envelope
     return Outcome.CONSUMED
 
 
-def _lock_rows(ids: Collection[int]) -> dict[int, OutboxMessage]:
+def _lock_rows(ids: Collection[int]) -> dict[int, _Row]:
     # In the order of the primary key, so that two consumers with the same rows wait for each other and not in a circle.
     # A number that no row can have would be refused by the database's driver, and the whole batch with it.
     ids = [pk for pk in ids if 0 < pk <= BigIntegerField.MAX_BIGINT]
-    rows = OutboxMessage.objects.filter(pk__in=ids).defer("payload").order_by("pk")
+    if not ids:
+        return {}
+    rows = OutboxMessage.objects.filter(pk__in=ids).order_by("pk")
     if connection.features.has_select_for_update:
         rows = rows.select_for_update()
-    return {row.pk: row for row in rows} if ids else {}
+    return {row[0]: _Row(*row) for row in rows.values_list(*_Row._fields)}
 
 
-def _behind_unfinished(due: Collection[int], rows: Mapping[int, OutboxMessage]) -> set[int]:
-    """Return those of the due rows whose key has an earlier unfinished row that is not among them."""
+def _behind_unfinished(due: Sequence[_Row]) -> dict[int, int]:
+    """Return the due rows whose key has an earlier row, not among them, that must be over first; and that row's id."""
     if not due:
-        return set()
+        return {}
+    ids = [row.id for row in due]
+    blocking = Q(status=Status.DEAD, discarded_at__isnull=True, biz_type__in=blocking_types())
     barriers: dict[str, int] = dict(
         OutboxMessage.objects.filter(
-            message_key__in={rows[pk].message_key for pk in due},
-            status__in=(Status.PENDING, Status.PUBLISHED),
-            id__lt=max(due),
+            ~Q(status=Status.DEAD) | blocking,
+            status__in=(Status.PENDING, Status.PUBLISHED, Status.DEAD),
+            message_key__in={row.message_key for row in due},
+            id__lt=max(ids),
         )
-        .exclude(id__in=due)
+        .exclude(id__in=ids)
         .order_by()
         .values_list("message_key")
         .annotate(first=Min("id"))
     )
-    return {pk for pk in due if pk > barriers.get(rows[pk].message_key, pk)}
+    if not barriers:
+        return {}
+    return {row.id: barriers[row.message_key] for row in due if row.id > barriers.get(row.message_key, row.id)}
+
+
+def _step_back(early: Mapping[int, int], rows: Mapping[int, _Row], now: datetime) -> set[int]:
+    """
+    Give rows that came too early back to the relay and return those that are held.
+
+    Behind a row that waits for its retry they wait as long; behind one that is dead or held itself they are held,
+    because otherwise they would be published once a second for nothing. The rest is a matter of moments.
+    """
+    soon = now + timedelta(seconds=DEFER_SECONDS)
+    _send_round_again(early, soon, now)
+    heads = OutboxMessage.objects.filter(pk__in=set(early.values())).order_by("message_key")
+    held: set[int] = set()
+    # by key: the order in which everyone takes the locks of several keys
+    for head in heads.only("status", "ready_shard", "next_retry_at", "message_key"):
+        ids = [pk for pk, head_id in early.items() if head_id == head.pk]
+        is_held = head.status == Status.PENDING and head.ready_shard is None
+        if head.status == Status.PENDING and head.next_retry_at is not None:
+            _send_round_again(ids, head.next_retry_at, now)
+        elif head.status == Status.DEAD or is_held:
+            hold_back(ids=ids, key=head.message_key, head_id=head.pk, now=now)
+            held.update(ids)
+    return held
 
 
 def _run_handlers(envelopes: Sequence[Envelope]) -> None:
@@ -163,25 +229,23 @@ def _decode(envelope: Envelope) -> Received:
     return Received(event=event, event_id=envelope.event_id)
 
 
-def _send_round_again(ids: Collection[int], now: datetime) -> None:
-    if ids:
-        OutboxMessage.objects.filter(pk__in=ids).exclude(status__in=FINAL).update(
-            status=Status.PENDING,
-            ready_shard=None,
-            next_retry_at=now + timedelta(seconds=DEFER_SECONDS),
-            claim_token=None,
-            lease_until=None,
-            updated_at=now,
-        )
+def _send_round_again(ids: Collection[int], at: datetime, now: datetime) -> None:
+    # The caller has locked the rows and none is final. Naming the status here too would let MariaDB come through an
+    # index of it: index before row, where everybody else locks row before index.
+    OutboxMessage.objects.filter(pk__in=ids).update(
+        status=Status.PENDING, ready_shard=None, next_retry_at=at, claim_token=None, lease_until=None, updated_at=now
+    )
 
 
 def _mark_consumed(ids: Collection[int], now: datetime) -> None:
     # The token goes too: the relay that published these rows may not have settled them yet, and now never will.
+    # By primary key alone, as above.
     if ids:
-        OutboxMessage.objects.filter(pk__in=ids).exclude(status__in=FINAL).update(
+        OutboxMessage.objects.filter(pk__in=ids).update(
             status=Status.CONSUMED,
             published_at=Coalesce("published_at", Value(now)),
             consumed_at=now,
+            consumed_by=_name(),
             ready_shard=None,
             claim_token=None,
             lease_until=None,
@@ -190,38 +254,41 @@ def _mark_consumed(ids: Collection[int], now: datetime) -> None:
         )
 
 
-def _record_failure(outbox_id: int, error: Exception, now: datetime) -> Outcome:
+def _record_failure(outbox_id: int, error: Exception, seconds: float, now: datetime) -> Outcome:
     """Reschedule the row by the retry policy, or park it as a dead letter when no retry can help or none is left."""
     reason = describe_error(error)
     with transaction.atomic():
         row = _lock_rows([outbox_id]).get(outbox_id)
         if row is None or row.status in FINAL:
             return Outcome.DUPLICATE
-        row.retry_count += 1
-        is_dead = _is_permanent(error) or row.retry_count >= row.max_retry
-        row.status = Status.DEAD if is_dead else Status.PENDING
-        wait = timedelta(seconds=RETRY_POLICY.seconds(attempt=row.retry_count))
-        row.next_retry_at = None if is_dead else now + wait
-        row.last_error, row.updated_at = reason, now
-        row.ready_shard = row.claim_token = row.lease_until = None
-        row.save(
-            update_fields=[
-                "retry_count",
-                "status",
-                "ready_shard",
-                "next_retry_at",
-                "last_error",
-                "claim_token",
-                "lease_until",
-                "updated_at",
-            ]
+        counts = OutboxMessage.objects.filter(pk=outbox_id).values_list("retry_count", "max_retry", "biz_type")
+        retry_count, max_retry, biz_type = counts[0]
+        number = retry_count + 1
+        is_dead = _is_permanent(error) or number >= max_retry
+        wait = timedelta(seconds=RETRY_POLICY.seconds(attempt=number))
+        OutboxMessage.objects.filter(pk=outbox_id).update(
+            status=Status.DEAD if is_dead else Status.PENDING,
+            retry_count=number,
+            next_retry_at=None if is_dead else now + wait,
+            last_error=reason,
+            ready_shard=None,
+            claim_token=None,
+            lease_until=None,
+            updated_at=now,
         )
-    fields = {"outbox_id": outbox_id, "event_type": row.biz_type, "attempt": row.retry_count, "error": reason}
+        failed = FailedTry(message_id=outbox_id, step=Attempt.Step.HANDLE, number=number, seconds=seconds, error=reason)
+        record_failed_tries(tries=[failed], by=_name(), now=now)
+    fields = {"outbox_id": outbox_id, "event_type": biz_type, "attempt": number, "error": reason}
     if is_dead:
         logger.error("An event is dead", extra=fields)
         return Outcome.DEAD
     logger.info("An event will be tried again", extra=fields)
     return Outcome.RETRY
+
+
+def _name() -> str:
+    """Return what rows say of who handled them: the name of this process's row among the workers."""
+    return worker_name(Worker.Kind.CONSUMER)
 
 
 def _is_permanent(error: Exception) -> bool:

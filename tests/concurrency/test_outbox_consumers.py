@@ -5,7 +5,7 @@ import threading
 import pytest
 from django.db import connection
 
-from outbox import registry, relay
+from outbox import registry, relay, upkeep
 from outbox.dispatch import Outcome, dispatch_message
 from outbox.models import LocalMessage, OutboxMessage, Status
 from tests.outbox_rows import EVENT_TYPE, NOW, append, change, claim, row_of, wire
@@ -19,7 +19,7 @@ def effects(monkeypatch):
     """Handle events by writing a row, so that what is counted is what was committed."""
 
     def write(event, *, event_id):
-        LocalMessage.objects.create(topic="effect", message_key=event_id, value=event.message)
+        LocalMessage.objects.create(outbox_id=0, topic="effect", message_key=event_id, value=event.message)
 
     monkeypatch.setitem(registry._handlers, EVENT_TYPE, write)
     return LocalMessage.objects.filter(topic="effect").order_by("pk")
@@ -98,7 +98,7 @@ def test_rescan_and_consumer_meet_on_one_row(effects, attempt):
     pk = published()
 
     _, outcome = run_at_once(
-        lambda: relay.rescan_published(older_than=NOW.replace(year=2027), now=NOW), lambda: handle(pk)
+        lambda: upkeep.rescan_published(older_than=NOW.replace(year=2027), now=NOW), lambda: handle(pk)
     )
 
     assert outcome == Outcome.CONSUMED
@@ -114,7 +114,7 @@ def test_consumers_relays_and_rescan_end_with_one_effect_for_each_event(effects)
 
     def disturb():
         for _ in range(10):
-            relay.rescan_published(older_than=NOW.replace(year=2027), now=NOW)
+            upkeep.rescan_published(older_than=NOW.replace(year=2027), now=NOW)
             taken = claim(limit=5)
             relay.settle_published(ids=[row.id for row in taken.rows], token=taken.token, now=NOW)
 

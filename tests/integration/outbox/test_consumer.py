@@ -85,7 +85,7 @@ def test_run_once_acknowledges_a_failed_message_because_its_row_carries_the_retr
 
 
 def test_run_once_goes_on_behind_a_message_that_is_no_envelope(published, handler, clock):
-    LocalMessage.objects.create(topic="t", message_key="k", value="{")
+    LocalMessage.objects.create(outbox_id=0, topic="t", message_key="k", value="{")
     published("one")
 
     outcomes = make_consumer(clock).run_once(timeout_seconds=0)

@@ -7,13 +7,16 @@ from django.db import InterfaceError, OperationalError, connection
 
 from outbox import registry
 from outbox.dispatch import DEFER_SECONDS, Outcome, dispatch_message, dispatch_messages
-from outbox.models import LocalMessage, OutboxMessage, Status
+from outbox.models import Attempt, KeyHold, LocalMessage, OutboxMessage, Status, Worker
 from outbox.registry import HandlerMissing
+from outbox.tally import TALLY
+from outbox.workers import worker_name
 from smartflow.events import EventUnreadable
 from smartflow.kernel.errors import Conflict, Invalid, Unavailable
 from tests.outbox_rows import EVENT_TYPE, NOW, append, change, claim, row_of, wire
 
 pytestmark = pytest.mark.django_db
+CONSUMER = worker_name(Worker.Kind.CONSUMER)
 
 
 @pytest.fixture
@@ -36,6 +39,7 @@ def test_dispatch_message_runs_the_handler_and_marks_consumed(dispatch, handler)
     assert dispatch(pk) == Outcome.CONSUMED
     row = row_of(pk)
     assert (row.status, row.consumed_at, row.published_at) == (Status.CONSUMED, NOW, NOW)
+    assert row.consumed_by == CONSUMER
     assert (handler.messages, handler.event_ids) == (["你好"], [row.event_id])
 
 
@@ -54,14 +58,12 @@ def test_dispatch_message_leaves_a_dead_row_alone(dispatch, handler):
     assert (row_of(pk).status, handler.messages) == (Status.DEAD, [])
 
 
-@pytest.mark.parametrize("waiting", ["pending", "published", "in flight", "retrying"])
+@pytest.mark.parametrize("waiting", ["pending", "published", "in flight"])
 def test_dispatch_message_defers_when_an_earlier_row_of_the_key_is_unfinished(dispatch, handler, waiting):
     head = append("a")
     if waiting == "in flight":
         claim()
     change(head, **{"published": {"status": "published", "published_at": NOW}}.get(waiting, {}))
-    if waiting == "retrying":
-        change(head, next_retry_at=NOW + timedelta(seconds=81), retry_count=9)
     follower = published("a")
 
     assert dispatch(follower) == Outcome.DEFERRED
@@ -71,11 +73,43 @@ def test_dispatch_message_defers_when_an_earlier_row_of_the_key_is_unfinished(di
     assert handler.messages == []
 
 
-@pytest.mark.parametrize("status", [Status.CONSUMED, Status.DEAD])
-def test_dispatch_message_goes_on_when_the_earlier_row_of_the_key_is_final(dispatch, handler, status):
-    change(append("a"), status=status, consumed_at=NOW)
+def test_dispatch_message_waits_as_long_as_the_earlier_row_of_the_key_waits_for_its_retry(dispatch, handler):
+    moment = NOW + timedelta(seconds=81)
+    change(append("a"), next_retry_at=moment, retry_count=9)
+    follower = published("a")
+
+    assert dispatch(follower) == Outcome.DEFERRED
+    row = row_of(follower)
+    assert (row.status, row.retry_count, row.next_retry_at) == (Status.PENDING, 0, moment)
+    assert handler.messages == []
+
+
+@pytest.mark.parametrize("head_is", [{"status": Status.DEAD}, {"ready_shard": None}], ids=["dead", "held"])
+def test_dispatch_message_holds_what_came_behind_a_row_that_blocks_its_key(dispatch, handler, head_is):
+    head = append("a")
+    change(head, **head_is)
+    follower = published("a")
+
+    assert dispatch(follower) == Outcome.BLOCKED
+    row = row_of(follower)
+    assert (row.status, row.ready_shard, row.next_retry_at, row.retry_count) == (Status.PENDING, None, None, 0)
+    assert (handler.messages, KeyHold.objects.get(pk="a").head_id) == ([], head)
+    assert dispatch(published("b")) == Outcome.CONSUMED
+
+
+@pytest.mark.parametrize("is_over", [{"status": Status.CONSUMED}, {"status": Status.DEAD, "discarded_at": NOW}])
+def test_dispatch_message_goes_on_when_the_earlier_row_of_the_key_is_over(dispatch, handler, is_over):
+    change(append("a"), consumed_at=NOW, **is_over)
 
     assert dispatch(published("a")) == Outcome.CONSUMED
+
+
+def test_dispatch_message_goes_on_behind_a_dead_row_of_a_type_that_lets_followers_pass(dispatch, handler, monkeypatch):
+    monkeypatch.setattr("outbox.dispatch.blocking_types", frozenset)
+    change(append("a"), status=Status.DEAD)
+
+    assert dispatch(published("a")) == Outcome.CONSUMED
+    assert not KeyHold.objects.exists()
 
 
 def test_dispatch_message_goes_on_when_the_unfinished_row_is_of_another_key_or_later(dispatch, handler):
@@ -88,7 +122,7 @@ def test_dispatch_message_goes_on_when_the_unfinished_row_is_of_another_key_or_l
 
 def test_dispatch_message_rolls_the_handlers_writes_back_when_it_fails(dispatch, monkeypatch):
     def write_then_fail(event, *, event_id):
-        LocalMessage.objects.create(topic="t", message_key="k", value="effect")
+        LocalMessage.objects.create(outbox_id=0, topic="t", message_key="k", value="effect")
         raise RuntimeError("after the write")
 
     monkeypatch.setitem(registry._handlers, EVENT_TYPE, write_then_fail)
@@ -117,6 +151,12 @@ def test_dispatch_message_buries_the_row_after_twenty_attempts(dispatch, handler
     assert outcomes == [Outcome.RETRY] * 19 + [Outcome.DEAD, Outcome.DUPLICATE]
     row = row_of(pk)
     assert (row.status, row.retry_count, row.next_retry_at) == (Status.DEAD, 20, None)
+    tries = Attempt.objects.filter(message_id=pk).order_by("id")
+    assert [one.number for one in tries] == list(range(1, 21))
+    assert {(one.step, one.by, one.at, one.error) for one in tries} == {
+        (Attempt.Step.HANDLE, CONSUMER, NOW, "RuntimeError: never")
+    }
+    assert all(0 < one.seconds < 5 for one in tries)
 
 
 @pytest.mark.parametrize("error", [Invalid("no"), Conflict("no"), EventUnreadable("no"), HandlerMissing("no")])
@@ -165,8 +205,8 @@ def test_dispatch_message_keeps_secrets_out_of_the_last_error(dispatch, handler)
 
     dispatch(pk)
 
-    for secret in ("hunter2", "abc123", "abcdefghijkl"):
-        assert secret not in row_of(pk).last_error
+    for kept in (row_of(pk).last_error, Attempt.objects.get(message_id=pk).error):
+        assert not [secret for secret in ("hunter2", "abc123", "abcdefghijkl") if secret in kept]
 
 
 def test_dispatch_message_bounds_the_last_error_and_survives_text_that_is_no_unicode(dispatch, handler):
@@ -175,11 +215,12 @@ def test_dispatch_message_bounds_the_last_error_and_survives_text_that_is_no_uni
 
     assert dispatch(pk) == Outcome.RETRY
     assert len(row_of(pk).last_error.encode()) <= 2000
+    assert Attempt.objects.get(message_id=pk).error == row_of(pk).last_error
 
 
 def test_dispatch_message_retries_when_the_text_of_an_event_cannot_be_stored(dispatch, monkeypatch):
     def store(event, *, event_id):
-        LocalMessage.objects.create(topic="t", message_key="k", value=event.message)
+        LocalMessage.objects.create(outbox_id=0, topic="t", message_key="k", value=event.message)
 
     monkeypatch.setitem(registry._handlers, EVENT_TYPE, store)
     pk = published(message="SURROGATE")
@@ -210,6 +251,7 @@ def test_dispatch_message_raises_and_counts_nothing_when_the_database_is_away(di
     with pytest.raises(InterfaceError):
         dispatch(pk)
     assert (row_of(pk).status, row_of(pk).retry_count) == (Status.PUBLISHED, 0)
+    assert not Attempt.objects.exists()
 
 
 def test_dispatch_message_runs_again_when_it_lost_a_conflict(dispatch, handler, monkeypatch):
@@ -282,6 +324,7 @@ def test_the_last_failure_of_a_consumer_leaves_a_row_that_another_consumed_meanw
 
     assert dispatch(pk) == Outcome.DUPLICATE
     assert (row_of(pk).status, row_of(pk).retry_count) == (Status.CONSUMED, 0)
+    assert not Attempt.objects.exists()
 
 
 # --- many messages at once
@@ -315,7 +358,7 @@ def test_dispatch_messages_isolates_a_bad_message_and_handles_its_neighbours_onc
         if event.message == "5":
             raise Invalid("bad")
         handler(event, event_id=event_id)
-        LocalMessage.objects.create(topic="effect", message_key=event.message, value="")
+        LocalMessage.objects.create(outbox_id=0, topic="effect", message_key=event.message, value="")
 
     monkeypatch.setitem(registry._handlers, EVENT_TYPE, refuse_five)
     outcomes = dispatch_all(*pks)
@@ -369,3 +412,34 @@ def test_dispatch_messages_goes_on_behind_what_cannot_be_read(clock, handler):
 
 def test_dispatch_messages_of_nothing_does_nothing(clock):
     assert dispatch_messages(values=[], clock=clock) == []
+
+
+def test_dispatch_messages_holds_the_followers_of_a_message_that_dies_in_the_same_batch(
+    dispatch_all, handler, monkeypatch
+):
+    head, other, follower = published("a", "head"), published("b", "other"), published("a", "follower")
+
+    def refuse_head(event, *, event_id):
+        if event.message == "head":
+            raise Invalid("bad")
+        handler(event, event_id=event_id)
+
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, refuse_head)
+
+    assert dispatch_all(head, other, follower) == [Outcome.DEAD, Outcome.CONSUMED, Outcome.BLOCKED]
+    assert KeyHold.objects.get().head_id == head
+
+
+def test_dispatch_messages_counts_what_became_of_them(dispatch_all, handler, monkeypatch):
+    def fail_some(event, *, event_id):
+        if event.message != "good":
+            raise {"bad": Invalid, "late": RuntimeError}[event.message](event.message)
+
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, fail_some)
+    pks = [published(f"key {number}", text) for number, text in enumerate(("good", "good", "bad", "late"))]
+    TALLY.take()
+
+    dispatch_all(*pks)
+    dispatch_all(*pks[:3])
+
+    assert TALLY.take() == {"consumed": 2, "dead": 1, "retried": 1, "duplicates": 3}
