@@ -38,13 +38,15 @@ def die_with_parent() -> None:
 class Process:
     """A Python command with its output in a file."""
 
-    def __init__(self, name: str, arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, arguments: list[str], environment: Mapping[str, str], log: Path, *, python: str = PYTHON
+    ) -> None:
         self.name = name
         self.log = log
         self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [PYTHON, *arguments],
+                [python, *arguments],
                 cwd=ROOT,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
@@ -85,6 +87,10 @@ class Process:
         if code:
             raise BenchFailed(f"{self.name} ended with code {code}:\n{self.said()[-3000:]}")
         return self.said()
+
+    def end(self) -> None:
+        """Ask it to end, and do not wait."""
+        self._process.terminate()
 
     def stop(self) -> None:
         """Ask it to end; end it and its children when it does not."""
