@@ -53,7 +53,7 @@ class ChatStream:
         """Answer one request."""
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         request_id = accept_request_id(headers.get("x-request-id"))
-        accept_traceparent(headers.get("traceparent"))
+        accept_traceparent(headers.get("traceparent"), name=f"POST {PATH}")
         language = _language(headers.get("accept-language", ""))
         # For this request's task alone: the server gives each its own context, and the database's threads copy it.
         translation.activate(language)

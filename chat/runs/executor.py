@@ -6,7 +6,6 @@ run's only writer; the lease it renews every second tells others that it lives.
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import time
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from smartflow.kernel.errors import Unavailable
 from smartflow.kernel.redact import describe_error
 from smartflow.kernel.text import noop as _
 from smartflow.observability.request_id import accept_request_id
+from smartflow.observability.tracing import fresh_context
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class RunExecutor:
         live = _LiveRun(run=run, log=log, chunks=chunks, language=language)
         # A context of its own: what the request put into its context ends with the request.
         task = asyncio.get_running_loop().create_task(
-            self._own(live), name=f"run-{run.run_id}", context=contextvars.Context()
+            self._own(live), name=f"run-{run.run_id}", context=fresh_context()
         )
         self._live[run.run_id] = task
         task.add_done_callback(lambda _task: self._live.pop(run.run_id, None))

@@ -4,6 +4,7 @@ Rows and messages carry it on (outbox/tracing.py); spans leave through span_expo
 settings.TRACES_ENDPOINT names a collector.
 """
 
+import contextvars
 from collections.abc import Callable
 
 from django.conf import settings
@@ -21,10 +22,25 @@ def read_traceparent(offered: str | None) -> context.Context:
     return _W3C.extract({HEADER: offered} if offered else {}, context=context.Context())
 
 
-def accept_traceparent(offered: str | None) -> None:
-    """Make the offered trace the current request's. For the raw ASGI streams, whose task ends with the request."""
+def accept_traceparent(offered: str | None, *, name: str) -> None:
+    """
+    Make the offered trace, or a new one, the current request's.
+
+    For the raw ASGI streams, which have no moment at which they are over: their span marks the arrival only.
+    """
     if settings.TRACES_ENDPOINT:
-        context.attach(read_traceparent(offered))
+        tracer = trace.get_tracer("smartflow.http")
+        span = tracer.start_span(name, context=read_traceparent(offered), kind=trace.SpanKind.SERVER)
+        context.attach(trace.set_span_in_context(span))
+        span.end()
+
+
+def fresh_context() -> contextvars.Context:
+    """Return an empty context for work that outlives its request; of the request's it holds the trace alone."""
+    fresh = contextvars.Context()
+    if settings.TRACES_ENDPOINT:
+        fresh.run(context.attach, context.get_current())
+    return fresh
 
 
 class TraceMiddleware:
