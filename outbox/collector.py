@@ -10,21 +10,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import Min
-from django.db.models.functions import Substr
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from outbox.database_clock import database_now
-from outbox.models import KeyHold, OutboxMessage, PausedType, Status, Worker
-from outbox.queries import COUNT_CAP, OutboxDepth, depth_and_lag
+from outbox.models import Worker
+from outbox.queries import COUNT_CAP, OutboxDepth, Overview, overview
+from outbox.queries.console import DEAD_SEEN, DEAD_SHOWN, WorkerState
 from outbox.shards import SHARDS
 from outbox.tally import TALLY
+from outbox.workers import GONE_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +30,6 @@ logger = logging.getLogger(__name__)
 CACHE_SECONDS = 3.0
 # A scraper waits no longer for another's read: then the database hangs.
 _WAIT_SECONDS = 2.0
-# More labels than a person can read cost memory in Prometheus for nothing.
-_MOST_LABELS = 50
-_NEWEST_DEAD = 1000
 _REASON = re.compile(r"[A-Za-z_][\w. ]{0,48}")
 _COUNTED = {
     "published": "Events whose publishing was acknowledged and noted.",
@@ -91,14 +86,7 @@ def _database_up(is_up: bool) -> Metric:
 
 def _read_gauges() -> list[Metric]:
     try:
-        now = database_now()
-        return [
-            _database_up(True),
-            *_depth(now),
-            *_blocked(),
-            _dead(),
-            *_workers(list(Worker.objects.order_by("-heartbeat_at")[:_MOST_LABELS]), now),
-        ]
+        seen = overview(now=database_now())
     except (DatabaseError, InterfaceError) as error:
         logger.info("Metrics cannot be read from the database", extra={"error": type(error).__name__})
         return [_database_up(False)]
@@ -106,14 +94,14 @@ def _read_gauges() -> list[Metric]:
         # the thread that asked ends, and its connection would stay
         if not connection.in_atomic_block:
             connection.close()
+    return [_database_up(True), *_depth(seen.depth), _paused(seen), _dead(seen), *_workers(seen.workers), _lag(seen)]
 
 
-def _depth(now: datetime) -> Iterator[Metric]:
-    depth = depth_and_lag(now=now)
+def _depth(depth: OutboxDepth) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "outbox_lag_seconds",
         "Age of the oldest event that a relay may publish now; blocked ones and those that wait for a retry left out.",
-        value=_oldest_ready_seconds(now),
+        value=depth.oldest_ready_seconds or 0,
     )
     yield GaugeMetricFamily(
         "outbox_oldest_pending_seconds",
@@ -125,121 +113,73 @@ def _depth(now: datetime) -> Iterator[Metric]:
         "For how long the oldest event that is not handled has been published.",
         value=depth.oldest_published_seconds or 0,
     )
-    yield _rows(depth)
-
-
-def _oldest_ready_seconds(now: datetime) -> float:
-    # One entry a shard: MariaDB skips from shard to shard in the index instead of reading all that is ready.
-    ready = OutboxMessage.objects.filter(ready_shard__isnull=False).order_by()
-    first = [pk for _, pk in ready.values_list("ready_shard").annotate(first=Min("id"))]
-    written_at = OutboxMessage.objects.filter(id__in=first).aggregate(oldest=Min("created_at"))["oldest"]
-    return max(0.0, (now - written_at).total_seconds()) if written_at else 0.0
-
-
-def _rows(depth: OutboxDepth) -> Metric:
+    keys = depth.blocked_keys.value
+    yield GaugeMetricFamily("outbox_blocked_keys", "Keys with events that wait behind one that blocks.", value=keys)
     text = f"Events by state, each counted up to {COUNT_CAP}; a value of {COUNT_CAP} means at least that many."
     family = GaugeMetricFamily("outbox_rows", text, labels=["state"])
-    ready = OutboxMessage.objects.filter(ready_shard__isnull=False).order_by()
-    held = OutboxMessage.objects.filter(
-        message_key__in=KeyHold.objects.values("message_key"),
-        status=Status.PENDING,
-        ready_shard__isnull=True,
-        next_retry_at__isnull=True,
-    ).order_by()
-    counts = {
-        "pending": depth.pending.value,
-        "ready": ready.values("id")[:COUNT_CAP].count(),
-        "waiting": depth.retrying.value,
-        "held": held.values("id")[:COUNT_CAP].count(),
-        "published": depth.published.value,
-        "dead": depth.dead.value,
-    }
-    for state, count in counts.items():
-        family.add_metric([state], count)
+    for state in ("pending", "ready", "in_flight", "waiting", "held", "published", "dead"):
+        family.add_metric([state], getattr(depth, state).value)
+    yield family
+
+
+def _paused(seen: Overview) -> Metric:
+    family = GaugeMetricFamily(
+        "outbox_paused_since", "When an event type was paused, as a time.", labels=["event_type"]
+    )
+    for pause in seen.paused:
+        family.add_metric([pause.event_type], pause.since.timestamp())
     return family
 
 
-def _blocked() -> Iterator[Metric]:
-    keys = KeyHold.objects.order_by().values("message_key")[:COUNT_CAP].count()
-    yield GaugeMetricFamily("outbox_blocked_keys", "Keys with events that wait behind one that blocks.", value=keys)
-    paused = GaugeMetricFamily(
-        "outbox_paused_since", "When an event type was paused, as a time.", labels=["event_type"]
-    )
-    for event_type, since in PausedType.objects.order_by("pk").values_list("event_type", "paused_at")[:_MOST_LABELS]:
-        paused.add_metric([event_type], since.timestamp())
-    yield paused
-
-
-def _dead() -> Metric:
-    newest = (
-        OutboxMessage.objects.filter(status=Status.DEAD).order_by("-id").annotate(error=Substr("last_error", 1, 60))
-    )
-    rows = newest.values_list("biz_type", "discarded_at", "error")[:_NEWEST_DEAD]
-    found = Counter((event_type, _reason(error)) for event_type, discarded_at, error in rows if discarded_at is None)
-    family = GaugeMetricFamily(
-        "outbox_dead_letters",
-        f"Dead letters that wait for a decision, among the newest {_NEWEST_DEAD}.",
-        labels=["event_type", "reason"],
-    )
-    for labels, count in found.most_common(_MOST_LABELS):
+def _dead(seen: Overview) -> Metric:
+    text = f"Dead letters that wait for a decision, among the newest {DEAD_SEEN}; the {DEAD_SHOWN} most common kinds."
+    family = GaugeMetricFamily("outbox_dead_letters", text, labels=["event_type", "reason"])
+    counts: Counter[tuple[str, str]] = Counter()
+    for group in seen.dead:
+        # never the message of an error: that would make a label of every value in it
+        counts[group.event_type, group.reason if _REASON.fullmatch(group.reason) else "other"] += group.count
+    for labels, count in counts.items():
         family.add_metric(labels, count)
     return family
 
 
-def _reason(error: str | None) -> str:
-    """Return the kind of an error, never its message: that would make a label of every value in it."""
-    kind = (error or "").partition(":")[0]
-    return kind if _REASON.fullmatch(kind) else "other"
-
-
-def _workers(workers: Sequence[Worker], now: datetime) -> Iterator[Metric]:
+def _workers(workers: Sequence[WorkerState]) -> Iterator[Metric]:
     age = GaugeMetricFamily(
         "outbox_heartbeat_age_seconds", "How long ago a worker was heard of.", labels=["kind", "worker"]
     )
-    live = GaugeMetricFamily("outbox_live_workers", "Workers whose lease runs.", labels=["kind"])
-    for worker in workers:
-        if worker.owner or worker.kind != Worker.Kind.RELAY:  # a slot that was given back is nobody's silence
-            age.add_metric([worker.kind, worker.name], max(0.0, (now - worker.heartbeat_at).total_seconds()))
-    living = [worker for worker in workers if worker.lease_until > now]
-    for kind in Worker.Kind.values:
-        live.add_metric([kind], sum(worker.kind == kind for worker in living))
-    relays = [worker for worker in living if worker.kind == Worker.Kind.RELAY]
-    yield from (age, live, _breakers(relays), _uncovered_shards(relays))
-    yield _lag([worker.state for worker in living if worker.kind == Worker.Kind.CONSUMER])
-
-
-def _breakers(relays: Iterable[Worker]) -> Metric:
-    family = GaugeMetricFamily(
+    breaker = GaugeMetricFamily(
         "outbox_breaker_open", "Whether a relay claims nothing, because the broker is away.", labels=["worker"]
     )
+    live = GaugeMetricFamily(
+        "outbox_live_workers", f"Workers that were heard of within {GONE_SECONDS:g} seconds.", labels=["kind"]
+    )
+    relays = [worker for worker in workers if worker.kind == Worker.Kind.RELAY]
+    for worker in workers:
+        age.add_metric([worker.kind, worker.name], worker.heartbeat_seconds)
     for relay in relays:
-        family.add_metric([relay.name], int(relay.state.get("breaker") == "open"))
-    return family
+        breaker.add_metric([relay.name], int(relay.is_breaker_open))
+    for kind in Worker.Kind.values:
+        live.add_metric([kind], sum(worker.is_live for worker in workers if worker.kind == kind))
+    yield from (age, breaker, live, _uncovered_shards(relays))
 
 
-def _uncovered_shards(relays: Iterable[Worker]) -> Metric:
+def _uncovered_shards(relays: Iterable[WorkerState]) -> Metric:
     covered: set[int] = set()
     for relay in relays:
-        # a relay that has just begun has not said yet which shards it takes
-        first, last = relay.state.get("shards") or (0, SHARDS - 1)
-        covered.update(range(first, last + 1))
-    return GaugeMetricFamily(
-        "outbox_uncovered_shards", "Shards that no live relay takes care of.", value=SHARDS - len(covered)
-    )
+        if relay.is_live:
+            # one that has just begun has not said yet which shards it takes
+            first, last = relay.state.get("shards") or (0, SHARDS - 1)
+            covered.update(range(first, last + 1))
+    missing = SHARDS - len(covered)
+    return GaugeMetricFamily("outbox_uncovered_shards", "Shards that no live relay takes care of.", value=missing)
 
 
-def _lag(states: Iterable[dict[str, Any]]) -> Metric:
-    family = GaugeMetricFamily(
-        "outbox_consumer_lag_messages",
-        "Messages of a partition that its consumer has not read.",
-        labels=["topic", "partition"],
-    )
-    lags: dict[tuple[str, str], int] = {}
-    for state in states:
-        for place in state.get("partitions", ()):
-            name = str(place["topic"]), str(place["partition"])
-            lags[name] = max(place["lag"], lags.get(name, 0))
-    for name, lag in sorted(lags.items()):
+def _lag(seen: Overview) -> Metric:
+    text = "Messages of a partition that its consumer has not handled."
+    family = GaugeMetricFamily("outbox_consumer_lag_messages", text, labels=["topic", "partition"])
+    # right after a rebalance two consumers may still name the same partition
+    lags = {(place.topic, str(place.partition)): place.lag for place in seen.partitions}
+    for name, lag in lags.items():
         family.add_metric(name, lag)
     return family
 

@@ -7,10 +7,11 @@ from django.test import Client
 
 from chat.contracts import RunState
 from chat.models import AgentChat, ChatHistory, ChatRun
-from outbox.models import OutboxMessage, Status
+from outbox.models import Status
 from smartflow.accounts.models import TokenSession, User
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.ids import new_uuid
+from tests.outbox_rows import new_row
 
 EVENT_TYPE = "chat.history.persist.requested"
 
@@ -36,12 +37,13 @@ def make_row(status=Status.PENDING, *, key=None, age_seconds=60, **fields):
         "event_id": new_uuid(),
         "biz_type": EVENT_TYPE,
         "topic": "smartflow.agent.outbox",
-        "message_key": key or new_uuid(),
         "payload": '{"message": "private words"}',
         "created_at": at,
         "updated_at": at,
     }
-    return OutboxMessage.objects.create(status=status, **{**values, **times, **fields})
+    row = new_row(message_key=key or new_uuid(), status=status, **{**values, **times, **fields})
+    row.save()
+    return row
 
 
 def make_chat(user, **fields):

@@ -69,9 +69,9 @@ def _outbox_cards(depth: OutboxDepth) -> list[Card]:
             name="pending",
             title=_("Pending"),
             figure=str(depth.pending),
-            note=_("%(count)s of them wait for their next try") % {"count": depth.retrying},
+            note=_("%(count)s of them wait for their next try") % {"count": depth.waiting},
             url=_with(rows, status="pending"),
-            tone="late" if depth.retrying.value else "calm",
+            tone="late" if depth.waiting.value else "calm",
         ),
         Card(
             name="oldest",

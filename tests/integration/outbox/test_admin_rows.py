@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from outbox.models import Status
-from outbox.queries import depth_and_lag, list_key_ids, list_neighbours
+from outbox.queries import list_key_ids, list_neighbours
 from smartflow.kernel.clock import utc_now
 from tests.admin_rows import EVENT_TYPE, make_row, operator_client
 
@@ -148,29 +148,3 @@ def test_list_neighbours_leaves_other_keys_out():
     row = make_row(key="k")
     make_row(key="K")
     assert [neighbour.pk for neighbour in list_neighbours(key="k", message_id=row.pk, limit=10)] == [row.pk]
-
-
-def test_depth_and_lag_counts_each_state_and_leaves_discarded_rows_out():
-    now = utc_now()
-    make_row(age_seconds=90)
-    make_row(retry_count=1, next_retry_at=now + timedelta(minutes=1))
-    make_row(Status.PUBLISHED, age_seconds=40)
-    make_row(Status.DEAD)
-    make_row(Status.DEAD, discarded_at=now, discard_reason="twin")
-    make_row(Status.CONSUMED)
-    depth = depth_and_lag(now=now)
-    assert (str(depth.pending), str(depth.retrying), str(depth.published), str(depth.dead)) == ("2", "1", "1", "1")
-    assert depth.oldest_pending_seconds == pytest.approx(90, abs=5)
-    assert depth.oldest_published_seconds == pytest.approx(40, abs=5)
-
-
-def test_depth_and_lag_stops_counting_at_the_cap():
-    for _ in range(5):
-        make_row()
-    assert str(depth_and_lag(now=utc_now(), cap=3).pending) == "3+"
-    assert str(depth_and_lag(now=utc_now(), cap=5).pending) == "5"
-
-
-def test_depth_and_lag_has_no_ages_when_nothing_waits():
-    depth = depth_and_lag(now=utc_now())
-    assert (depth.oldest_pending_seconds, depth.oldest_published_seconds, depth.dead.value) == (None, None, 0)
