@@ -34,9 +34,9 @@ logger = logging.getLogger(__name__)
 
 _PERMANENT = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD}
 _PROBE_SECONDS = 1.0
-# With the first look, longer than a killed member keeps the others waiting (session.timeout.ms). Larger: messages wait
-# longer behind a stuck member; smaller: a member that is slowly let in is thrown out again.
-_STALL_SECONDS = 10.0
+# Longer than a killed member, or one that a broker's return left behind, keeps the others waiting: session.timeout.ms.
+# Larger: messages wait longer behind a stuck member; smaller: a member that is slowly let in is thrown out again.
+_STALL_SECONDS = 12.0
 _LONGEST_STALL_SECONDS = 300.0
 # SIGTERM is followed by SIGKILL; what is not committed by then is delivered again.
 _CLOSE_SECONDS = 5.0
@@ -268,8 +268,8 @@ def _look_from_outside(topics: Iterable[str]) -> dict[Partition, Offsets] | None
     """
     Ask how far the topics and the group are; none when the broker does not answer within two seconds.
 
-    A client made for this one question shares nothing with a member that is stuck. It is not an AdminClient, whose late
-    answers abort the whole process (librdkafka 2.16, an assertion in rdkafka_queue.h).
+    A client made for this one question shares nothing with a member that is stuck. It is not an AdminClient, because
+    list_consumer_group_offsets aborts the whole process when the broker hangs (librdkafka 2.16, rdkafka_queue.h).
     """
     # An observer never subscribes, so it is no member of the group. It logs nothing: the question is asked every 2 s.
     observer = Consumer(common_settings() | {"group.id": settings.OUTBOX_CONSUMER_GROUP, "log_level": 0})
