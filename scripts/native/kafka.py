@@ -35,6 +35,8 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+# A test of a killed member may ask for less patience than the default's least of 6 s.
+group.min.session.timeout.ms=1000
 # A killed broker may register again only when its old session has run out; the default of 9 s is waiting for nothing.
 broker.heartbeat.interval.ms=1000
 broker.session.timeout.ms=3000

@@ -1,0 +1,277 @@
+"""Runs plans one after the other on one installation, and says what came of it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from tests.faults.checker import Violation, check, count_steps
+from tests.faults.crew import Crew
+from tests.faults.history import TABLES, History, OpenRow
+from tests.faults.injector import Injector
+from tests.faults.plan import THREADS, WRITERS, Plan
+from tests.faults.servers import Book, Servers
+from tests.stack.processes import ROOT
+from tests.stack.stack import _KEPT_VARIABLES
+
+LEASE_SECONDS = 3
+# "Nothing older than the lease and five seconds is stuck", counted from the moment everything runs again.
+STUCK_SECONDS = LEASE_SECONDS + 5
+POLL_SECONDS = 0.05
+WRITER_SECONDS = 60
+# The product's own settings, shortened in proportion.
+SETTINGS = {
+    "OUTBOX_LEASE_SECONDS": str(LEASE_SECONDS),
+    "OUTBOX_DELIVERY_TIMEOUT_SECONDS": "1",
+    "OUTBOX_RELAYS": "2",
+    # by age alone, for rows whose place in the broker is unknown: it must not repair what should not have happened
+    "OUTBOX_RESCAN_SECONDS": "600",
+    "DATABASE_READ_TIMEOUT_SECONDS": "5",
+}
+
+
+@dataclass
+class Outcome:
+    """What came of one run."""
+
+    seed: int
+    seconds: float
+    settled_seconds: float
+    events: int
+    kinds: list[str]
+    violations: list[Violation]
+    steps: dict[str, int] = field(default_factory=dict)
+    dead: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class Campaign:
+    """One installation and the runs on it."""
+
+    def __init__(self, servers: Servers, folder: Path, *, mutant: str = "", real_times: bool = False) -> None:
+        self.servers = servers
+        self.folder = folder
+        self._mutant = mutant
+        self._real_times = real_times
+        self._book = Book(servers)
+        self._orders = folder / "orders"
+        self._number = 0
+
+    @contextmanager
+    def installation(self) -> Iterator[None]:
+        """Migrate a database, start every process, and end them all."""
+        for kind in ("points", "skew", "queue", "errors", "scripts"):
+            (self._orders / kind).mkdir(parents=True, exist_ok=True)
+        environment = self._environment()
+        migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+        subprocess.run(migrate, cwd=ROOT, env=environment, check=True)
+        for statement in TABLES:
+            self._book.rows(statement)
+        with Crew(environment, self.folder / "logs") as self.crew:
+            self.crew.ensure_running()
+            yield
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+            **({"FAULTS_MUTANT": self._mutant} if self._mutant else {}),
+            **({"FAULTS_REAL_TIMES": "1"} if self._real_times else {}),
+            "PYTHONPATH": str(ROOT / "tests" / "faults" / "hooks"),
+            "PYTHONUNBUFFERED": "1",
+            "FAULTS_FOLDER": str(self._orders),
+            "DJANGO_SETTINGS_MODULE": "smartflow.settings",
+            "SMARTFLOW_DATA_DIR": str(self._make_data_folder()),
+            **self.servers.environment(),
+            **SETTINGS,
+        }
+
+    def _make_data_folder(self) -> Path:
+        data = self.folder / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        return data
+
+    def run(self, plan: Plan) -> Outcome:
+        """Carry one plan out and judge its end."""
+        started = time.monotonic()
+        self._number += 1
+        history = History(self._book, plan, self._number)
+        journals = self._start_writers(plan, history)
+        injector = Injector(self.crew, self.servers, self._orders)
+        injector.begin(plan.faults)
+        injector.wait_over()
+        for number in range(WRITERS):
+            if not self.crew.wait_gone(f"writer-{number}", WRITER_SECONDS):
+                raise RuntimeError(f"writer-{number} does not end:\n{self.crew.log_tail(f'writer-{number}')}")
+        healed = time.monotonic()
+        may_die = self._marked(plan, history, "permanent")
+        observed = self._wait_settled(history, may_die)
+        settled = time.monotonic() - healed
+        dead = [row for row in history.open_rows() if row.status == "dead"]
+        if dead and not observed:
+            observed = self._requeue(history, dead)
+        end = history.read_end(journals, requeued={row.event_id for row in dead}, may_die=may_die, observed=observed)
+        violations = check(end)
+        if violations:
+            self._keep_evidence(plan, history, violations)
+        return Outcome(
+            seed=plan.seed,
+            seconds=round(time.monotonic() - started, 2),
+            settled_seconds=round(settled, 2),
+            events=len(end.journal),
+            kinds=sorted(plan.kinds),
+            violations=violations,
+            steps=dict(count_steps(end.changes)),
+            dead=len(dead),
+            problems=injector.problems,
+        )
+
+    def _start_writers(self, plan: Plan, history: History) -> list[Path]:
+        journals = []
+        scripts: list[list[list[dict[str, object]]]] = [[[] for _ in range(THREADS)] for _ in range(WRITERS)]
+        for transaction in plan.transactions:
+            events = []
+            for event in transaction.events:
+                event_id = history.event_id(event.number)
+                if event.error:
+                    (self._orders / "errors" / event_id).write_text(event.error)
+                chat_id = history.chats[event.chat]
+                events.append(
+                    {
+                        "event_id": event_id,
+                        "chat_id": chat_id,
+                        "user_id": history.owners[chat_id],
+                        "run_id": event_id,
+                        "tokens": event.tokens,
+                        "message": ("[[fault]] " if event.error else "") + f"message {event.number} " + "x" * 200,
+                    }
+                )
+            scripts[transaction.writer][transaction.thread].append(
+                {
+                    "pause_seconds": transaction.pause_seconds,
+                    "hold_seconds": transaction.hold_seconds,
+                    "rolls_back": transaction.rolls_back,
+                    "events": events,
+                }
+            )
+        for number, threads in enumerate(scripts):
+            script = self._orders / "scripts" / f"writer-{number}.json"
+            script.write_text(json.dumps(threads))
+            journal = self._orders / "scripts" / f"journal-{number}.{self._number}"
+            journals.append(journal)
+            self.crew.start(f"writer-{number}", "writer", str(script), str(journal))
+        return journals
+
+    @staticmethod
+    def _marked(plan: Plan, history: History, error: str) -> set[str]:
+        return {
+            history.event_id(event.number)
+            for transaction in plan.transactions
+            for event in transaction.events
+            if event.error == error
+        }
+
+    def _wait_settled(self, history: History, may_die: set[str]) -> list[Violation]:
+        """Wait until only what was planned to die is left, and what waits behind it; say what is stuck."""
+        deadline = time.monotonic() + STUCK_SECONDS
+        while True:
+            seen = history.held_without_hold()
+            if seen:
+                return seen
+            left = _stuck(history.open_rows(), may_die)
+            if not left:
+                return []
+            if time.monotonic() > deadline:
+                first = left[0]
+                return [
+                    Violation(
+                        "stuck",
+                        f"{len(left)} rows after {STUCK_SECONDS} s; {first.event_id} is {first.status}, {first.what}",
+                    )
+                ]
+            time.sleep(POLL_SECONDS)
+
+    def _requeue(self, history: History, dead: list[OpenRow]) -> list[Violation]:
+        """Lift what made the events fail, send the dead ones round again and wait for them and their followers."""
+        for row in dead:
+            (self._orders / "errors" / row.event_id).unlink(missing_ok=True)
+        self.crew.start("operator", "operator", json.dumps([row.id for row in dead]))
+        if not self.crew.wait_gone("operator", WRITER_SECONDS):
+            raise RuntimeError(f"the operator does not end:\n{self.crew.log_tail('operator')}")
+        return self._wait_settled(history, set())
+
+    def _keep_evidence(self, plan: Plan, history: History, violations: list[Violation]) -> None:
+        """Keep plan, rows and logs of a run that broke a promise."""
+        place = self.folder / "evidence" / f"{plan.seed}-{self._number}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "plan.txt").write_text("\n".join(str(fault) for fault in plan.faults))
+        (place / "violations.txt").write_text("\n".join(str(violation) for violation in violations))
+        (place / "rows.txt").write_text("\n".join(str(row) for row in history.open_rows()))
+        changes = self._book.rows("SELECT * FROM faults_changes WHERE message_id > %s ORDER BY id", history.first_id)
+        (place / "changes.txt").write_text("\n".join(str(change) for change in changes))
+        shutil.copytree(self.folder / "logs", place / "logs", dirs_exist_ok=True)
+        shutil.copytree(self._orders / "scripts", place / "scripts", dirs_exist_ok=True)
+
+    def count_messages(self) -> int:
+        """How many messages the topic holds; more than events are duplicates."""
+        reader = Consumer({"bootstrap.servers": self.servers.kafka, "group.id": f"{self.servers.name}-count"})
+        try:
+            partitions = reader.list_topics(self.servers.topic, timeout=5).topics[self.servers.topic].partitions
+            return sum(
+                reader.get_watermark_offsets(TopicPartition(self.servers.topic, number), timeout=5)[1]
+                for number in partitions
+            )
+        except KafkaException:
+            return 0
+        finally:
+            reader.close()
+
+
+def _stuck(rows: list[OpenRow], may_die: set[str]) -> list[OpenRow]:
+    """Those of the open rows that should have gone on: not dead as planned, and not held behind such a row."""
+    blocked: set[str] = set()
+    stuck = []
+    for row in rows:
+        if row.status == "dead" and row.event_id in may_die:
+            blocked.add(row.key)
+        elif not (row.is_held and row.key in blocked):
+            stuck.append(row)
+    return stuck
+
+
+def summarise(outcomes: list[Outcome], seconds: float, messages: int) -> dict[str, object]:
+    """The figures of a campaign."""
+    settled = sorted(outcome.settled_seconds for outcome in outcomes) or [0.0]
+    events = sum(outcome.events for outcome in outcomes)
+    steps: Counter[str] = Counter()
+    for outcome in outcomes:
+        steps.update(outcome.steps)
+    return {
+        "runs": len(outcomes),
+        "seconds": round(seconds, 1),
+        "runs_per_minute": round(60 * len(outcomes) / seconds, 1),
+        "events": events,
+        "messages": messages,
+        "duplicates": max(0, messages - events),
+        "faults": dict(Counter(kind for outcome in outcomes for kind in outcome.kinds).most_common()),
+        "steps": dict(steps),
+        "dead_and_requeued": sum(outcome.dead for outcome in outcomes),
+        "settled_seconds": {"median": settled[len(settled) // 2], "most": settled[-1]},
+        "violating_runs": sum(bool(outcome.violations) for outcome in outcomes),
+        "violations": dict(Counter(v.kind for outcome in outcomes for v in outcome.violations)),
+        "seeds": [outcome.seed for outcome in outcomes if outcome.violations],
+        "impossible_faults": sum(len(outcome.problems) for outcome in outcomes),
+    }
+
+
+def as_json(outcome: Outcome) -> str:
+    """One line of the campaign's log."""
+    return json.dumps({**asdict(outcome), "violations": [str(violation) for violation in outcome.violations]})

@@ -1,0 +1,180 @@
+"""The processes of one installation, as the driver sees them: it starts, ends, freezes and counts them by pid."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.stack.processes import ROOT
+from tests.stack.waiting import wait_until
+
+START_SECONDS = 60
+STOP_SECONDS = 20
+READY = {"celery": " ready.", "consumer": "Consuming events.", "writer": "", "operator": ""}
+# Who makes up the installation: the role and what its command line has beside it.
+MEMBERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "relay-a": ("celery", ("--beat", "-n", "relay-a@faults")),
+    "relay-b": ("celery", ("-n", "relay-b@faults")),
+    "consumer-a": ("consumer", ()),
+    "consumer-b": ("consumer", ()),
+}
+# A member of the consumer group that comes and goes.
+GUEST = ("consumer", ())
+
+
+@dataclass
+class Member:
+    """A live process and where its words begin in its log."""
+
+    pid: int
+    role: str
+    log: Path
+    log_start: int
+
+
+class Crew:
+    """Starts processes through the nursery. Use as a context manager; it ends every process it started."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        self._environment = dict(environment)
+        self._folder = folder
+        self._members: dict[str, Member] = {}
+        # faults are threads, and each may start a process
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> "Crew":
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._nursery = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.nursery"],
+            cwd=ROOT,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(self._folder / "nursery.log").open("ab"),
+            text=True,
+            bufsize=1,
+        )
+        assert self._nursery.stdout
+        if self._nursery.stdout.readline() != "ready\n":
+            raise RuntimeError((self._folder / "nursery.log").read_text()[-4000:])
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for name in list(self._members):
+            self.kill(name)
+        assert self._nursery.stdin
+        self._nursery.stdin.close()
+        self._nursery.wait(10)
+
+    def start(self, name: str, role: str = "", *arguments: str) -> None:
+        """Start a process unless it runs; children that outlived its predecessor are ended first."""
+        with self._lock:
+            if not self.is_running(name):
+                self._start(name, role, arguments)
+
+    def _start(self, name: str, role: str, arguments: tuple[str, ...]) -> None:
+        self._end_group(name)
+        if not role:
+            role, arguments = MEMBERS.get(name, GUEST)
+        log = self._folder / f"{name}.log"
+        log_start = log.stat().st_size if log.exists() else 0
+        order = {"name": name, "role": role, "arguments": arguments, "log": str(log)}
+        assert self._nursery.stdin
+        assert self._nursery.stdout
+        self._nursery.stdin.write(json.dumps(order) + "\n")
+        self._members[name] = Member(int(self._nursery.stdout.readline()), role, log, log_start)
+
+    def wait_ready(self, *names: str) -> None:
+        """Wait until processes take part."""
+        for name in names:
+            wait_until(lambda name=name: self._is_ready(name), START_SECONDS, f"a ready {name}")
+
+    def ensure_running(self) -> None:
+        """Thaw what is frozen, start what is missing, and wait until everything takes part."""
+        for name in self._members:
+            self.signal(name, signal.SIGCONT)
+        for name in MEMBERS:
+            if name not in self._members or not self.is_running(name) or not self.has_beat(name):
+                self.kill(name)
+                self.start(name)
+        self.wait_ready(*MEMBERS)
+
+    def is_running(self, name: str) -> bool:
+        """Whether the process lives, frozen or not."""
+        return name in self._members and _state(self._members[name].pid) not in ("", "Z", "X")
+
+    def is_frozen(self, name: str) -> bool:
+        """Whether the process is stopped, by us or by itself."""
+        return name in self._members and _state(self._members[name].pid) in ("T", "t")
+
+    def has_beat(self, name: str) -> bool:
+        """Whether a worker that should have a beat has one; true for everybody else."""
+        return "--beat" not in MEMBERS.get(name, GUEST)[1] or bool(self._children(name))
+
+    def kill_beat(self, name: str) -> None:
+        """End the beat process of a worker."""
+        for pid in self._children(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to the process alone."""
+        if self.is_running(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._members[name].pid, number)
+
+    def kill(self, name: str) -> None:
+        """End a process and its children at once, and wait for that."""
+        if name in self._members:
+            self._end_group(name)
+            wait_until(lambda: not self.is_running(name), STOP_SECONDS, f"the end of {name}")
+
+    def wait_gone(self, name: str, seconds: float) -> bool:
+        """Wait until a process has ended by itself; false when it still runs."""
+        deadline = time.monotonic() + seconds
+        while self.is_running(name):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def log_tail(self, name: str) -> str:
+        """The last words of a process."""
+        log = self._members[name].log
+        return log.read_text(errors="replace")[-3000:] if log.exists() else ""
+
+    def _is_ready(self, name: str) -> bool:
+        if not self.is_running(name):
+            raise RuntimeError(f"{name} ended before it was ready:\n{self.log_tail(name)}")
+        member = self._members[name]
+        with member.log.open("rb") as log:
+            log.seek(member.log_start)
+            return READY[member.role].encode() in log.read()
+
+    def _children(self, name: str) -> list[int]:
+        if not self.is_running(name):
+            return []
+        pid = self._members[name].pid
+        try:
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except OSError:
+            return []
+
+    def _end_group(self, name: str) -> None:
+        if name in self._members:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._members[name].pid, signal.SIGKILL)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
