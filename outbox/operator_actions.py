@@ -162,14 +162,27 @@ def work_on(*, action_id: int, clock: Clock, seconds: float) -> OperatorAction:
     """
     until = time.monotonic() + seconds
     if _take(action_id, clock()):
-        if _is_untouched(action_id):
-            _count_exactly(action_id, clock)
-        is_over = False
-        while not is_over and time.monotonic() < until:
-            is_over = repeat_on_conflict(lambda: _move_batch(action_id, clock()))
+        try:
+            is_over = _move_until(action_id, clock, until)
+        except KeyboardInterrupt:
+            _give_back(action_id)
+            raise
         if not is_over:
-            OperatorAction.objects.filter(pk=action_id).update(lease_until=None)
+            _give_back(action_id)
     return OperatorAction.objects.get(pk=action_id)
+
+
+def _move_until(action_id: int, clock: Clock, until: float) -> bool:
+    if _is_untouched(action_id):
+        _count_exactly(action_id, clock)
+    is_over = False
+    while not is_over and time.monotonic() < until:
+        is_over = repeat_on_conflict(lambda: _move_batch(action_id, clock()))
+    return is_over
+
+
+def _give_back(action_id: int) -> None:
+    OperatorAction.objects.filter(pk=action_id).update(lease_until=None)
 
 
 def _is_free(now: datetime) -> Q:

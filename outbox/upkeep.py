@@ -14,6 +14,7 @@ from django.db.models import F
 from outbox.claim import unlocked
 from outbox.database_errors import repeat_on_conflict
 from outbox.models import Attempt, MinuteCount, OutboxMessage, Status, Worker
+from smartflow.kernel.counts import BoundedCount
 
 # Larger: fewer statements, and longer transactions beside the flow's.
 PRUNE_BATCH = 1000
@@ -71,17 +72,38 @@ def prune_step(*, status: str, older_than: datetime, after_id: int = 0, limit: i
     Transaction: its own, by primary key.
     Source:      idx_outbox_status_id; no index is on the moments, so rows are looked at here.
     """
+    look = _look_for_finished(status, older_than, after_id, limit)
+    deleted = repeat_on_conflict(lambda: _delete(look.ids, status)) if look.ids else 0
+    return PruneStep(deleted=deleted, last_id=look.last_id, is_end=look.is_end)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FinishedLook:
+    ids: list[int]
+    last_id: int
+    is_end: bool
+
+
+def _look_for_finished(status: str, older_than: datetime, after_id: int, limit: int) -> _FinishedLook:
     if status not in (Status.CONSUMED, Status.DEAD):
         raise ValueError(f"rows that are {status} are not finished")
     moment = "consumed_at" if status == Status.CONSUMED else "discarded_at"
     rows = OutboxMessage.objects.filter(status=status, id__gt=after_id).order_by("id")
     seen = list(rows.values_list("id", moment, "created_at")[:limit])
-    ids = [pk for pk, finished_at, _ in seen if finished_at is not None and finished_at < older_than]
-    return PruneStep(
-        deleted=repeat_on_conflict(lambda: _delete(ids, status)) if ids else 0,
+    return _FinishedLook(
+        ids=[pk for pk, finished_at, _ in seen if finished_at is not None and finished_at < older_than],
         last_id=seen[-1][0] if seen else after_id,
         is_end=len(seen) < limit or seen[-1][2] >= older_than,
     )
+
+
+def count_prunable(*, older_than: datetime, status: str = Status.CONSUMED, cap: int = 10_000) -> BoundedCount:
+    """Count what prune would delete, up to `cap`, without deleting it; as prune_step reads."""
+    found, after_id, is_end = 0, 0, False
+    while not is_end and found <= cap:
+        look = _look_for_finished(status, older_than, after_id, PRUNE_BATCH)
+        found, after_id, is_end = found + len(look.ids), look.last_id, look.is_end
+    return BoundedCount.of(found, cap=cap)
 
 
 def _delete(ids: Sequence[int], status: str) -> int:
