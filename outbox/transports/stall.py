@@ -40,7 +40,7 @@ class StallWatch:
         self._window_seconds = window_seconds
         self._look = look
         self._silent_seconds = 0.0
-        self._next_look = self._pause_seconds = window_seconds / 5
+        self._next_look = self._pause_seconds = window_seconds / 6
         self._owned: set[Partition] = set()
         self._positions: dict[Partition, int] = {}
         self._waiting: dict[Partition, _Waiting] = {}
