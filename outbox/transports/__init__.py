@@ -14,6 +14,7 @@ from outbox.transports.base import (
     PublishedRow,
     PublishFailure,
     PublishResult,
+    TopicShape,
     Transport,
     TransportConsumer,
     TransportUnavailable,
@@ -32,6 +33,11 @@ def get_transport() -> Transport:
         return _transports[pid]
 
 
+def is_transport_made() -> bool:
+    """Tell whether this process has its transport already."""
+    return os.getpid() in _transports
+
+
 __all__ = [
     "Delivery",
     "Headers",
@@ -40,8 +46,10 @@ __all__ = [
     "PublishFailure",
     "PublishResult",
     "PublishedRow",
+    "TopicShape",
     "Transport",
     "TransportConsumer",
     "TransportUnavailable",
     "get_transport",
+    "is_transport_made",
 ]
