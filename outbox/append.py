@@ -8,10 +8,10 @@ from django.db import connection
 
 from outbox.envelope import encode_stored
 from outbox.models import OutboxMessage
-from outbox.nudge import nudge_after_commit
 from outbox.registry import topic_for
 from outbox.shards import shard_of
 from outbox.tracing import note_append
+from outbox.wakeup import wake_after_commit
 from smartflow.events import Event
 from smartflow.kernel.ids import new_uuid
 
@@ -43,7 +43,7 @@ def append_event(*, event: Event, key: str, now: datetime, event_id: str | None 
     _check_transaction()
     row = _row(NewEvent(event=event, key=key, event_id=event_id), now, request_id)
     row.save(force_insert=True)
-    nudge_after_commit()
+    wake_after_commit(row.shard)
     return row.pk
 
 
@@ -54,9 +54,9 @@ def append_events(*, events: Sequence[NewEvent], now: datetime, request_id: str 
     Order: as given, for events of one key.
     """
     _check_transaction()
-    OutboxMessage.objects.bulk_create([_row(new, now, request_id) for new in events])
-    if events:
-        nudge_after_commit()
+    rows = OutboxMessage.objects.bulk_create([_row(new, now, request_id) for new in events])
+    if rows:
+        wake_after_commit(*{row.shard for row in rows})
 
 
 def _check_transaction() -> None:

@@ -2,7 +2,9 @@
 
 A claim never overtakes within a key: a row is taken only with every earlier pending row of its key. A row that may not
 be taken leaves the ready rows, so that the next claim does not read it again: behind a retry it waits for the same
-moment, behind a dead letter or a paused type it is held until holds.py lets it go. No lock is held while publishing.
+moment, behind a dead letter or a paused type it is held until holds.py lets it go.
+
+Rows are read without a lock, so that a writer that commits late holds nobody up; one guarded UPDATE takes them.
 """
 
 from collections.abc import Collection, Sequence
@@ -51,11 +53,21 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """The shards a relay looks at, both ends included, and the event types it leaves alone."""
+    """
+    The shards a relay looks at, both ends included, and the event types it leaves alone.
+
+    `start`: where it begins; when it has come to the end it goes on at the first, so that no shard starves.
+    """
 
     first: int = 0
     last: int = SHARDS - 1
+    start: int = 0
     paused: frozenset[str] = frozenset()
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return the shards in the order of looking, as ranges with both ends included."""
+        start = max(self.first, min(self.start, self.last))
+        return [(start, self.last)] if start == self.first else [(start, self.last), (self.first, start - 1)]
 
 
 ALL_SHARDS = Share()
@@ -65,45 +77,66 @@ def claim_rows(*, limit: int, lease_seconds: float, now: datetime, share: Share 
     """
     Claim up to `limit` ready rows for this relay.
 
-    Transaction: opens its own and commits before returning; no lock is held while publishing.
+    Transaction: none but that of the UPDATE, which takes only rows that are still free; no lock outlives it.
     Order:       by shard, then id; never a row whose key has an earlier pending row outside this claim, nor one behind
                  a dead letter that blocks its key.
     Units:       lease_seconds, database clock.
     Shape:       a Claim, possibly without rows.
     Twice:       safe; an expired lease is claimed again.
-    Source:      ADR 0007.
+    Source:      ADR 0008.
     """
-    return repeat_on_conflict(lambda: _claim_once(limit=limit, lease_seconds=lease_seconds, now=now, share=share))
-
-
-def _claim_once(*, limit: int, lease_seconds: float, now: datetime, share: Share) -> Claim:
-    claim = Claim(token=new_uuid())
     in_flight: set[str] = set()
-    with transaction.atomic():
-        for _ in range(_MAX_BLOCKED_BATCHES):
-            candidates = _lock_ready_rows(limit=limit, now=now, share=share, passed_over=in_flight)
-            if not candidates:
-                break
-            takeable, behind = _without_overtakers(candidates, now, share.paused)
-            if takeable:
-                claim.rows.extend(takeable)
-                break
-            in_flight |= behind
-        if claim.rows:
-            OutboxMessage.objects.filter(id__in=[row.id for row in claim.rows]).update(
-                claim_token=claim.token, lease_until=now + timedelta(seconds=lease_seconds), updated_at=now
-            )
-    return claim
+    for _ in range(_MAX_BLOCKED_BATCHES):
+        candidates = _read_ready_rows(limit=limit, now=now, share=share, passed_over=in_flight)
+        if not candidates:
+            break
+        takeable, behind = _without_overtakers(candidates, now, share.paused)
+        if takeable:
+            claim = _take(takeable, lease_until=now + timedelta(seconds=lease_seconds), now=now)
+            if claim.rows:
+                return claim
+        in_flight |= behind
+    return Claim(token="")
 
 
-def _lock_ready_rows(*, limit: int, now: datetime, share: Share, passed_over: Collection[str]) -> list[ClaimedRow]:
-    ready = OutboxMessage.objects.filter(
-        Q(lease_until__isnull=True) | Q(lease_until__lte=now),
-        ready_shard__range=(share.first, share.last),
-    ).order_by("ready_shard", "id")
+def _read_ready_rows(*, limit: int, now: datetime, share: Share, passed_over: Collection[str]) -> list[ClaimedRow]:
+    free = OutboxMessage.objects.filter(_is_free(now)).order_by("ready_shard", "id")
     if passed_over:
-        ready = ready.exclude(message_key__in=passed_over)
-    return [ClaimedRow(*row) for row in unlocked(ready).values_list(*_COLUMNS)[:limit]]
+        free = free.exclude(message_key__in=passed_over)
+    rows: list[ClaimedRow] = []
+    for shards in share.ranges():
+        found = free.filter(ready_shard__range=shards).values_list(*_COLUMNS)[: limit - len(rows)]
+        rows.extend(ClaimedRow(*row) for row in found)
+        if len(rows) == limit:
+            break
+    return rows
+
+
+def _is_free(now: datetime) -> Q:
+    return Q(lease_until__isnull=True) | Q(lease_until__lte=now)
+
+
+def _take(rows: Sequence[ClaimedRow], *, lease_until: datetime, now: datetime) -> Claim:
+    """Put this relay's token on the rows that are still free; another may have been faster with some."""
+    token, ids = new_uuid(), [row.id for row in rows]
+    free = OutboxMessage.objects.filter(_is_free(now), id__in=ids, ready_shard__isnull=False)
+    taken = repeat_on_conflict(lambda: free.update(claim_token=token, lease_until=lease_until, updated_at=now))
+    if taken == len(ids):
+        return Claim(token=token, rows=list(rows))
+    return Claim(token=token, rows=_without_gaps(rows, token, now))
+
+
+def _without_gaps(rows: Sequence[ClaimedRow], token: str, now: datetime) -> list[ClaimedRow]:
+    """Return this claim's rows up to the first of each key that another has; give the rows behind such a one back."""
+    held = OutboxMessage.objects.filter(id__in=[row.id for row in rows], claim_token=token)
+    mine = set(held.values_list("id", flat=True))
+    broken = {row.message_key: row.id for row in reversed(rows) if row.id not in mine}
+    kept = [row for row in rows if row.id < broken.get(row.message_key, row.id + 1)]
+    give_back = mine - {row.id for row in kept}
+    if give_back:
+        behind = OutboxMessage.objects.filter(id__in=give_back, claim_token=token)
+        repeat_on_conflict(lambda: behind.update(claim_token=None, lease_until=None, updated_at=now))
+    return kept
 
 
 def unlocked(rows: QuerySet[OutboxMessage]) -> QuerySet[OutboxMessage]:
@@ -133,25 +166,23 @@ def _without_overtakers(
     for row in candidates:
         if row.id not in taken:
             behind.setdefault(row.message_key, []).append(row.id)
-    return takeable, _step_aside(behind, barriers, now)
+    return takeable, repeat_on_conflict(lambda: _step_aside(behind, barriers, now))
 
 
 def _barriers(candidates: Sequence[ClaimedRow]) -> dict[str, int]:
     """Return, for each key that has one, the first row that no later one may overtake and that is no candidate."""
     ids = [row.id for row in candidates]
-    blocking = Q(status=Status.DEAD, discarded_at__isnull=True, biz_type__in=blocking_types())
-    return dict(
-        OutboxMessage.objects.filter(
-            Q(status=Status.PENDING) | blocking,
-            status__in=(Status.PENDING, Status.DEAD),
-            message_key__in={row.message_key for row in candidates},
-            id__lt=max(ids),
-        )
-        .exclude(id__in=ids)
-        .order_by()
-        .values_list("message_key")
-        .annotate(first=Min("id"))
-    )
+    earlier = OutboxMessage.objects.filter(
+        message_key__in={row.message_key for row in candidates}, id__lt=max(ids)
+    ).order_by()
+    # Two searches in one statement: that for pending rows reads the index alone, and the dead are few.
+    pending = earlier.filter(status=Status.PENDING).exclude(id__in=ids)
+    dead = earlier.filter(status=Status.DEAD, discarded_at__isnull=True, biz_type__in=blocking_types())
+    firsts = [search.values_list("message_key").annotate(first=Min("id")) for search in (pending, dead)]
+    barriers: dict[str, int] = {}
+    for key, first in firsts[0].union(firsts[1], all=True):
+        barriers[key] = min(first, barriers.get(key, first))
+    return barriers
 
 
 def _step_aside(behind: dict[str, list[int]], barriers: dict[str, int], now: datetime) -> set[str]:
@@ -160,23 +191,42 @@ def _step_aside(behind: dict[str, list[int]], barriers: dict[str, int], now: dat
 
     Otherwise the followers of one row would fill every claim, and rows of other keys would starve behind them.
     Rows behind a row in flight are left alone: that is over in a moment.
+    Transaction: its own; rows that somebody else has in hand, or took meanwhile, are left alone.
     """
-    heads = {
-        head.pk: head
-        for head in OutboxMessage.objects.filter(id__in=[barriers[key] for key in behind]).only(
-            "status", "ready_shard", "next_retry_at", "biz_type"
-        )
-    }
-    in_flight: set[str] = set()
-    for key, ids in sorted(behind.items()):  # one order for every holder of several keys
-        head = heads.get(barriers[key])
-        if head is None or (head.ready_shard is not None and head.pk not in ids):
-            in_flight.add(key)
-        elif head.next_retry_at is not None:
-            _leave_ready(ids, next_retry_at=head.next_retry_at, now=now)
-        else:
-            hold_back(ids=ids, key=key, head_id=head.pk, now=now)
+    with transaction.atomic():
+        heads = {
+            head.pk: head
+            for head in OutboxMessage.objects.filter(id__in=[barriers[key] for key in behind]).only(
+                "status", "ready_shard", "next_retry_at", "biz_type"
+            )
+        }
+        free = _lock_free({pk for ids in behind.values() for pk in ids}, now)
+        in_flight: set[str] = set()
+        for key, candidates in sorted(behind.items()):  # one order for every holder of several keys
+            head, ids = heads.get(barriers[key]), [pk for pk in candidates if pk in free]
+            if head is None or _moves_on(head, candidates):
+                in_flight.add(key)
+            elif head.next_retry_at is not None:
+                _leave_ready(ids, next_retry_at=head.next_retry_at, now=now)
+            elif ids:
+                hold_back(ids=ids, key=key, head_id=head.pk, now=now)
     return in_flight
+
+
+def _moves_on(head: OutboxMessage, candidates: Collection[int]) -> bool:
+    """Tell whether a row is in flight, or is through by now; a paused one is a candidate itself and moves nowhere."""
+    is_through = head.status in (Status.PUBLISHED, Status.CONSUMED)
+    return is_through or (head.ready_shard is not None and head.pk not in candidates)
+
+
+def _lock_free(ids: Collection[int], now: datetime) -> set[int]:
+    # By primary key alone, as everybody locks these rows; so what the row says is looked at here.
+    rows = unlocked(OutboxMessage.objects.filter(id__in=ids).order_by("id"))
+    return {
+        pk
+        for pk, ready_shard, lease_until in rows.values_list("id", "ready_shard", "lease_until")
+        if ready_shard is not None and (lease_until is None or lease_until <= now)
+    }
 
 
 def _leave_ready(ids: Sequence[int], *, next_retry_at: datetime | None, now: datetime) -> None:

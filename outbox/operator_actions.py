@@ -17,8 +17,8 @@ from django.db.models import F, Q
 
 from outbox.database_errors import repeat_on_conflict
 from outbox.models import OperatorAction, OutboxMessage, Status
-from outbox.nudge import nudge_after_commit
 from outbox.selection import STEP, Preview, Selection, look_at_dead_letters, walk_dead_letters
+from outbox.wakeup import wake_after_commit
 from smartflow.kernel.clock import Clock
 from smartflow.kernel.errors import Conflict, Invalid
 from smartflow.kernel.text import noop as _
@@ -251,7 +251,7 @@ def _move_rows(verb: str, selection: Selection, ids: Sequence[int], reason: str,
         pk for pk, gone in dead.items() if selection.ids is not None or (gone is not None) == selection.is_discarded
     ]
     if chosen:
-        nudge_after_commit()
+        wake_after_commit()
     return OutboxMessage.objects.filter(id__in=chosen).update(
         status=Status.PENDING,
         ready_shard=F("shard"),

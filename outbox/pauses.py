@@ -9,8 +9,8 @@ from datetime import datetime
 from django.db import IntegrityError, transaction
 
 from outbox.models import OperatorAction, PausedType
-from outbox.nudge import nudge_after_commit
 from outbox.operator_actions import REASON_LENGTH, Asked, check_reason, record_done
+from outbox.wakeup import wake_after_commit
 from smartflow.events import EVENT_TYPES
 from smartflow.kernel.errors import Conflict, NotFound
 from smartflow.kernel.text import noop as _
@@ -72,5 +72,5 @@ def resume_type(*, event_type: str, by: str, reason: str, now: datetime, user_id
         if not deleted:
             raise TypeNotPaused(event_type)
         action = record_done(asked=asked, now=now, count=1, selection={"event_type": event_type})
-        nudge_after_commit()
+        wake_after_commit()
     return action

@@ -1,153 +1,212 @@
-"""Step 2: claim → publish → mark published. One pass is one function; any number may run at once.
+"""Step 2: claim → publish → settle. Any number of relays may work at once.
 
-Which rows a pass may take is claim.py's matter, which rows become ready again is holds.py's. No lock is held while
-publishing.
+Which rows may be taken is claim.py's matter, which become ready again is holds.py's, who works when is relay_loop.py's.
+No lock is held while publishing.
 """
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from django.db.models import QuerySet
-
-from outbox.claim import Claim, ClaimedRow, Share, claim_rows
-from outbox.database_errors import repeat_on_conflict
+from outbox.breaker import Breaker
+from outbox.claim import ALL_SHARDS, Claim, ClaimedRow, Share, claim_rows
+from outbox.commit_order import CommitOrder
 from outbox.envelope import EnvelopeUnreadable, encode_wire
 from outbox.holds import paused_types, release_held_rows, wake_due_rows
-from outbox.models import OutboxMessage, Status
-from outbox.transports import OutgoingMessage, PublishFailure, Transport
+from outbox.registry import blocking_types
+from outbox.settle import bury, give_back, settle_published
+from outbox.tally import TALLY
+from outbox.transports import OutgoingMessage, PublishResult, Transport, TransportUnavailable
+from outbox.workers import process_name
 from smartflow.kernel.clock import Clock
 
 logger = logging.getLogger(__name__)
 
-# After a broker's failure; the attempt is not counted, because it was not the row's fault.
-UNAVAILABLE_WAIT_SECONDS = 1.0
+PROBE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How much a relay takes at once, for how long it is its own, and how long the broker may take to answer."""
+
+    batch_size: int
+    lease_seconds: float
+    publish_seconds: float
 
 
 @dataclass(kw_only=True)
 class PassResult:
-    """What one pass did; `is_transport_down` when it stopped because of the transport."""
+    """What a relay did; `is_transport_down` when the transport failed."""
 
+    claimed: int = 0
     published: int = 0
     dead: int = 0
     fenced: int = 0
     is_transport_down: bool = False
 
 
+@dataclass(kw_only=True)
+class Memory:
+    """What the relays of one process remember from batch to batch."""
+
+    breaker: Breaker = field(default_factory=lambda: Breaker(monotonic=time.monotonic))
+    order: CommitOrder = field(default_factory=CommitOrder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relay:
+    """Claims, publishes and settles, a batch at a time."""
+
+    transport: Transport
+    clock: Clock
+    bounds: Bounds
+    memory: Memory = field(default_factory=Memory)
+    name: str = field(default_factory=process_name)
+
+    def is_blocked(self) -> bool:
+        """Tell whether the broker is away: asks it when it is time to, and logs a change of state once."""
+        breaker = self.memory.breaker
+        if not breaker.is_open:
+            return False
+        if breaker.seconds_to_probe() > 0:
+            return True
+        try:
+            self.transport.check(timeout_seconds=PROBE_SECONDS)
+        except TransportUnavailable:
+            breaker.note_failure()
+            return True
+        if breaker.note_success():
+            logger.info("Publishing goes on: the broker answers again")
+        return False
+
+    def run_batch(self, share: Share = ALL_SHARDS) -> tuple[Claim, PassResult]:
+        """
+        Claim, publish and settle one batch.
+
+        Transaction: single statements around publishing, none across it.
+        Twice:       safe; a relay that dies after publishing leaves rows that are published again.
+        """
+        claim = claim_rows(
+            limit=self.bounds.batch_size,
+            lease_seconds=self.bounds.lease_seconds,
+            now=self.clock(),
+            share=share,
+        )
+        result = PassResult(claimed=len(claim.rows))
+        if claim.rows:
+            self._publish(claim, result)
+        return claim, result
+
+    def _publish(self, claim: Claim, result: PassResult) -> None:
+        started = time.monotonic()
+        messages, unreadable = _encode(claim.rows)
+        answer = self.transport.publish(messages, timeout_seconds=self.bounds.publish_seconds)
+        now, seconds = self.clock(), time.monotonic() - started
+        self._settle(claim, messages, answer, result)
+        permanent = {pk: failure.reason for pk, failure in answer.failures.items() if failure.is_permanent}
+        refused = unreadable | permanent
+        if refused:
+            result.dead += bury(refused=refused, token=claim.token, now=now, by=self.name, seconds=seconds)
+        _give_back_unsent(claim, {message.outbox_id for message in messages} | set(refused), self.clock)
+        unsent = {pk: failure.reason for pk, failure in answer.failures.items() if not failure.is_permanent}
+        if unsent:
+            self._note_failure(next(iter(unsent.values())))
+            result.is_transport_down = True
+            reason = f"not published: {next(iter(unsent.values()))}"
+            give_back(ids=list(unsent), token=claim.token, now=now, reason=reason)
+
+    def _settle(
+        self, claim: Claim, messages: Sequence[OutgoingMessage], answer: PublishResult, result: PassResult
+    ) -> None:
+        acknowledged = [message.outbox_id for message in messages if message.outbox_id not in answer.failures]
+        settled = settle_published(
+            ids=acknowledged, token=claim.token, now=self.clock(), by=self.name, positions=answer.positions
+        )
+        result.published += settled
+        result.fenced += len(acknowledged) - settled
+        TALLY.add("published", settled)
+        TALLY.add("fenced", len(acknowledged) - settled)
+        # A row that was not settled comes round again, and was not published for the first time then.
+        if settled == len(acknowledged):
+            self._watch_order(claim.rows, set(acknowledged))
+
+    def _watch_order(self, rows: Sequence[ClaimedRow], acknowledged: set[int]) -> None:
+        firsts = ((row.message_key, row.id) for row in rows if row.published_at is None and row.id in acknowledged)
+        for key, pk, last in self.memory.order.note(firsts):
+            TALLY.add("violations")
+            fields = {"outbox_id": pk, "later_outbox_id": last, "key": key}
+            logger.warning("An event was committed after a later one of its key was published", extra=fields)
+
+    def _note_failure(self, reason: str) -> None:
+        if self.memory.breaker.note_failure():
+            logger.warning(
+                "Publishing pauses: the broker does not answer; events wait in the table", extra={"reason": reason}
+            )
+
+
 def run_pass(
     *, transport: Transport, clock: Clock, batch_size: int, lease_seconds: float, publish_seconds: float, seconds: float
 ) -> PassResult:
     """
-    Publish ready rows until none is left or `seconds` have gone by.
+    Publish ready rows until none is left, the transport fails or `seconds` have gone by.
 
-    Transaction: two short ones per batch, around publishing, never across it.
-    Order:       by id within one key; none across keys.
-    Twice:       safe; a pass that dies after publishing leaves rows that are published again.
+    For tests and one-off work; relays in service run relay_loop.py.
     """
-    result = PassResult()
-    deadline = time.monotonic() + seconds
-    wake_due_rows(now=clock())
-    release_held_rows(now=clock())
+    bounds = Bounds(batch_size=batch_size, lease_seconds=lease_seconds, publish_seconds=publish_seconds)
+    return run_until_empty(Relay(transport=transport, clock=clock, bounds=bounds), seconds=seconds)
+
+
+def run_until_empty(relay: Relay, *, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> PassResult:
+    """Do what run_pass does with a relay that remembers earlier batches."""
+    total = PassResult()
+    deadline = monotonic() + seconds
+    sweep(relay.clock)
     share = Share(paused=paused_types())
-    while time.monotonic() < deadline:
-        claim = claim_rows(limit=batch_size, lease_seconds=lease_seconds, now=clock(), share=share)
-        if not claim.rows:
+    while monotonic() < deadline:
+        total.is_transport_down = relay.is_blocked()
+        if total.is_transport_down:
             break
-        _publish(claim, transport, clock, publish_seconds, result)
-        if result.is_transport_down:
+        claim, result = relay.run_batch(share)
+        _add(total, result)
+        if not claim.rows or result.is_transport_down:
             break
-    return result
+    return total
 
 
-def _publish(claim: Claim, transport: Transport, clock: Clock, publish_seconds: float, result: PassResult) -> None:
-    messages, failures = _encode(claim.rows)
-    failures |= transport.publish(messages, timeout_seconds=publish_seconds).failures
-    now = clock()
-    acknowledged = [message.outbox_id for message in messages if message.outbox_id not in failures]
-    settled = settle_published(ids=acknowledged, token=claim.token, now=now)
-    result.published += settled
-    result.fenced += len(acknowledged) - settled
-    refused = {pk: failure.reason for pk, failure in failures.items() if failure.is_permanent}
-    result.dead += _settle_dead(refused, claim.token, now)
-    unsent = {pk: failure.reason for pk, failure in failures.items() if not failure.is_permanent}
-    if unsent:
-        result.is_transport_down = True
-        _release(unsent, claim.token, now)
+def sweep(clock: Clock) -> int:
+    """Make rows ready that waited long enough, or that nothing holds back any more; return how many."""
+    return wake_due_rows(now=clock()) + release_held_rows(now=clock())
 
 
-def _encode(rows: Sequence[ClaimedRow]) -> tuple[list[OutgoingMessage], dict[int, PublishFailure]]:
+def _add(total: PassResult, part: PassResult) -> None:
+    total.claimed += part.claimed
+    total.published += part.published
+    total.dead += part.dead
+    total.fenced += part.fenced
+    total.is_transport_down = part.is_transport_down
+
+
+def _encode(rows: Sequence[ClaimedRow]) -> tuple[list[OutgoingMessage], dict[int, str]]:
+    """Return what to send, and why a row cannot be; what follows such a row in its key is left out."""
     messages: list[OutgoingMessage] = []
-    failures: dict[int, PublishFailure] = {}
+    unreadable: dict[int, str] = {}
+    blocked: set[str] = set()
     for row in rows:
+        if row.message_key in blocked:
+            continue
         try:
             value = encode_wire(outbox_id=row.id, event_id=row.event_id, stored=row.payload)
         except EnvelopeUnreadable as error:
-            failures[row.id] = PublishFailure(reason=f"unreadable payload: {error}", is_permanent=True)
+            unreadable[row.id] = f"unreadable payload: {error}"
+            if row.biz_type in blocking_types():
+                blocked.add(row.message_key)
         else:
             messages.append(OutgoingMessage(outbox_id=row.id, topic=row.topic, key=row.message_key, value=value))
-    return messages, failures
+    return messages, unreadable
 
 
-def _held(ids: Sequence[int], token: str) -> QuerySet[OutboxMessage]:
-    """
-    Return the rows that still belong to this claim: the consumer or another relay may have moved on meanwhile.
-
-    A constraint says that a row with a token is pending. Naming the status here would let MariaDB come through an index
-    of it: index before row, where the consumer locks row before index, and one of them dies in a deadlock.
-    """
-    return OutboxMessage.objects.filter(id__in=ids, claim_token=token)
-
-
-def settle_published(*, ids: Sequence[int], token: str, now: datetime) -> int:
-    """
-    Mark acknowledged rows published and return how many still were this claim's.
-
-    Transaction: one UPDATE by primary keys, fenced by the token: a row that was consumed, rescheduled or claimed by
-                 another relay meanwhile keeps its newer state.
-    """
-    if not ids:
-        return 0
-    return repeat_on_conflict(
-        lambda: _held(ids, token).update(
-            status=Status.PUBLISHED,
-            published_at=now,
-            ready_shard=None,
-            claim_token=None,
-            lease_until=None,
-            updated_at=now,
-        )
-    )
-
-
-def _settle_dead(refused: dict[int, str], token: str, now: datetime) -> int:
-    moved = 0
-    for pk, reason in refused.items():
-        bury = partial(
-            _held([pk], token).update,
-            status=Status.DEAD,
-            last_error=reason,
-            ready_shard=None,
-            claim_token=None,
-            lease_until=None,
-            updated_at=now,
-        )
-        moved += repeat_on_conflict(bury)
-        logger.error("An event is dead: it can never be published", extra={"outbox_id": pk, "reason": reason})
-    return moved
-
-
-def _release(unsent: dict[int, str], token: str, now: datetime) -> None:
-    """Give rows back after the broker's failure: due again shortly, no attempt counted."""
-    repeat_on_conflict(
-        lambda: _held(list(unsent), token).update(
-            ready_shard=None,
-            claim_token=None,
-            lease_until=None,
-            next_retry_at=now + timedelta(seconds=UNAVAILABLE_WAIT_SECONDS),
-            last_error=f"not published: {next(iter(unsent.values()))}",
-            updated_at=now,
-        )
-    )
+def _give_back_unsent(claim: Claim, in_hand: set[int], clock: Clock) -> None:
+    """Let go of what was not even tried: the next claim holds it behind the row that is dead by now."""
+    untried = [row.id for row in claim.rows if row.id not in in_hand]
+    give_back(ids=untried, token=claim.token, now=clock())

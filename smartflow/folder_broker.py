@@ -2,7 +2,7 @@
 
 kombu's own filesystem transport shows a file before it is written: a reader in between gets half a message and its
 worker ends for good. Here a file appears whole or not at all, and nothing that a kill leaves behind can stop a start.
-Losing a message here loses a tick of the timetable or a nudge, nothing else.
+Losing a message here loses a tick of the timetable or a relay's next pass, nothing else.
 """
 
 import contextlib

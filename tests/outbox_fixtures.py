@@ -2,7 +2,7 @@
 
 import pytest
 
-from outbox import nudge, registry
+from outbox import registry, wakeup
 from tests.outbox_rows import EVENT_TYPE, SteppedClock
 
 
@@ -35,7 +35,7 @@ def clock():
 
 @pytest.fixture(autouse=True)
 def nudges(monkeypatch):
-    """Count the nudges; without this they would go to the broker of whoever works on this machine."""
-    sent: list[None] = []
-    monkeypatch.setattr(nudge, "_wake", lambda: sent.append(None))
+    """Collect the hints to relays; without this they would reach those of whoever works on this machine."""
+    sent: list[tuple[int, ...]] = []
+    monkeypatch.setattr(wakeup, "_wake", sent.append)
     return sent

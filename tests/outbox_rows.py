@@ -35,6 +35,8 @@ class SteppedClock:
 class RecordingTransport:
     """Acknowledges every message, unless `failures` names its row; `during_publish` runs before the answer."""
 
+    keeps_positions = True
+
     def __init__(self) -> None:
         self.published: list[OutgoingMessage] = []
         self.failures: dict[int, PublishFailure] = {}

@@ -112,6 +112,10 @@ class TransportConsumer(Protocol):
 class Transport(Protocol):
     """How a message travels. Used by several threads and processes."""
 
+    @property
+    def keeps_positions(self) -> bool:
+        """Tell whether an acknowledgement says where the broker keeps the message."""
+
     def publish(self, messages: Sequence[OutgoingMessage], *, timeout_seconds: float) -> PublishResult:
         """
         Publish in the given order and wait for every acknowledgement, at most `timeout_seconds`.

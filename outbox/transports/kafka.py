@@ -45,6 +45,8 @@ _CLOSE_SECONDS = 5.0
 class KafkaTransport:
     """Publishes through one producer per process."""
 
+    keeps_positions = True
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._producer: Producer | None = None

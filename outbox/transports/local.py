@@ -31,6 +31,8 @@ _PORTION_MESSAGES = 500
 class LocalTransport:
     """Publishes by inserting rows."""
 
+    keeps_positions = False
+
     def publish(self, messages: Sequence[OutgoingMessage], *, timeout_seconds: float) -> PublishResult:
         """Insert all messages or none; the commit is the acknowledgement."""
         try:

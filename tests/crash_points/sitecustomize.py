@@ -26,9 +26,9 @@ class Point:
 
 
 POINTS = {
-    # web: the turn is committed; no nudge, no executor, no answer
-    "after-append": Point("outbox.nudge", "_wake"),
-    # web: the answer is committed; the reader was not told, nobody was nudged
+    # web: the turn is committed; no hint, no executor, no answer
+    "after-append": Point("outbox.wakeup", "_wake"),
+    # web: the answer is committed; the reader was not told, nobody was woken
     "after-answer": Point("chat.runs.executor", "remember_turn"),
     # relay: rows are held, nothing was sent
     "after-claim": Point("outbox.relay", "claim_rows", is_after=True, counts=lambda claim: bool(claim.rows)),
