@@ -51,7 +51,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=20, help="how many runs at most")
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next run has the next")
     parser.add_argument("--seconds", type=float, default=0, help="begin no run after this")
-    parser.add_argument("--events", type=int, default=300, help="how many a run writes")
+    parser.add_argument("--events", type=int, default=240, help="how many a run writes")
     parser.add_argument("--shared", action="store_true", help="on the servers of the environment, without their faults")
     parser.add_argument("--mutant", default="", help="break the product in this place")
     parser.add_argument("--stop-at-first", action="store_true", help="end with the first broken promise")

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -18,16 +18,17 @@ from tests.faults.checker import Violation, check, count_steps
 from tests.faults.crew import Crew
 from tests.faults.history import TABLES, History, OpenRow
 from tests.faults.injector import Injector
-from tests.faults.plan import THREADS, WRITERS, Plan
+from tests.faults.plan import THREADS, WRITERS, Plan, draw_plan
 from tests.faults.servers import Book, Servers
 from tests.stack.processes import ROOT
 from tests.stack.stack import _KEPT_VARIABLES
+from tests.stack.waiting import wait_until
 
 LEASE_SECONDS = 3
 # "Nothing older than the lease and five seconds is stuck", counted from the moment everything runs again.
 STUCK_SECONDS = LEASE_SECONDS + 5
 POLL_SECONDS = 0.05
-WRITER_SECONDS = 60
+WRITER_SECONDS = WARM_UP_SECONDS = 60
 # The product's own settings, shortened in proportion.
 SETTINGS = {
     "OUTBOX_LEASE_SECONDS": str(LEASE_SECONDS),
@@ -78,7 +79,20 @@ class Campaign:
             self._book.rows(statement)
         with Crew(environment, self.folder / "logs") as self.crew:
             self.crew.ensure_running()
+            self._warm_up()
             yield
+
+    def _warm_up(self) -> None:
+        """Let the first events through before the first fault: topics are made, clients connect, Java compiles."""
+        plan = replace(draw_plan(seed=0, events=100, has_servers=False), faults=())
+        history = History(self._book, plan, 0)
+        self._start_writers(plan, history)
+        everything = {history.event_id(number) for number in range(200)}
+        wait_until(lambda: self._has_consumed(history, everything), WARM_UP_SECONDS, "the end of the warm-up")
+
+    def _has_consumed(self, history: History, may_die: set[str]) -> bool:
+        are_gone = not any(self.crew.is_running(f"writer-{number}") for number in range(WRITERS))
+        return are_gone and not _stuck(history.open_rows(), may_die)
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -105,7 +119,7 @@ class Campaign:
         self._number += 1
         history = History(self._book, plan, self._number)
         journals = self._start_writers(plan, history)
-        injector = Injector(self.crew, self.servers, self._orders)
+        injector = Injector(self.crew, self.servers, self._book, self._orders)
         injector.begin(plan.faults)
         injector.wait_over()
         for number in range(WRITERS):
@@ -117,7 +131,7 @@ class Campaign:
         settled = time.monotonic() - healed
         dead = [row for row in history.open_rows() if row.status == "dead"]
         if dead and not observed:
-            observed = self._requeue(history, dead)
+            observed = self._requeue(history, injector, dead)
         end = history.read_end(journals, requeued={row.event_id for row in dead}, may_die=may_die, observed=observed)
         violations = check(end)
         if violations:
@@ -199,13 +213,11 @@ class Campaign:
                 ]
             time.sleep(POLL_SECONDS)
 
-    def _requeue(self, history: History, dead: list[OpenRow]) -> list[Violation]:
+    def _requeue(self, history: History, injector: Injector, dead: list[OpenRow]) -> list[Violation]:
         """Lift what made the events fail, send the dead ones round again and wait for them and their followers."""
         for row in dead:
             (self._orders / "errors" / row.event_id).unlink(missing_ok=True)
-        self.crew.start("operator", "operator", json.dumps([row.id for row in dead]))
-        if not self.crew.wait_gone("operator", WRITER_SECONDS):
-            raise RuntimeError(f"the operator does not end:\n{self.crew.log_tail('operator')}")
+        injector.manage("requeues", "outbox", "requeue", "--all", "--reason", "the error was lifted", "--yes")
         return self._wait_settled(history, set())
 
     def _keep_evidence(self, plan: Plan, history: History, violations: list[Violation]) -> None:
@@ -217,7 +229,9 @@ class Campaign:
         (place / "rows.txt").write_text("\n".join(str(row) for row in history.open_rows()))
         changes = self._book.rows("SELECT * FROM faults_changes WHERE message_id > %s ORDER BY id", history.first_id)
         (place / "changes.txt").write_text("\n".join(str(change) for change in changes))
-        shutil.copytree(self.folder / "logs", place / "logs", dirs_exist_ok=True)
+        for log in (self.folder / "logs").iterdir():
+            lines = log.read_text(errors="replace").splitlines(keepends=True)
+            (place / log.name).write_text("".join(line for line in lines if " received data={" not in line)[-40_000:])
         shutil.copytree(self._orders / "scripts", place / "scripts", dirs_exist_ok=True)
 
     def count_messages(self) -> int:

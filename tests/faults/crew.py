@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.processes import die_with_parent
+from tests.faults.nursery import CELERY
 from tests.stack.processes import ROOT
 from tests.stack.waiting import wait_until
 
 START_SECONDS = 60
 STOP_SECONDS = 20
-READY = {"celery": " ready.", "consumer": "Consuming events.", "writer": "", "operator": ""}
+READY = {"celery": " ready.", "consumer": "Consuming events.", "writer": "", "manage": ""}
+COMMANDS = {"celery": ["-m", *CELERY.split()], "consumer": ["manage.py", "consume_events"]}
 # Who makes up the installation: the role and what its command line has beside it.
 MEMBERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "relay-a": ("celery", ("--beat", "-n", "relay-a@faults")),
@@ -27,6 +30,8 @@ MEMBERS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 # A member of the consumer group that comes and goes.
 GUEST = ("consumer", ())
+# States of a process in /proc: gone, or only waiting to be reaped.
+_ENDED = ("", "Z", "X")
 
 
 @dataclass
@@ -42,9 +47,12 @@ class Member:
 class Crew:
     """Starts processes through the nursery. Use as a context manager; it ends every process it started."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], folder: Path, *, is_cold: bool = False) -> None:
         self._environment = dict(environment)
         self._folder = folder
+        # start the product's processes by their own command lines, as production does; a second slower each
+        self._is_cold = is_cold
+        self._cold: list[subprocess.Popen[bytes]] = []
         self._members: dict[str, Member] = {}
         # faults are threads, and each may start a process
         self._lock = threading.RLock()
@@ -85,11 +93,32 @@ class Crew:
             role, arguments = MEMBERS.get(name, GUEST)
         log = self._folder / f"{name}.log"
         log_start = log.stat().st_size if log.exists() else 0
+        bear = self._bear_cold if self._is_cold and role in COMMANDS else self._bear
+        self._members[name] = Member(bear(name, role, arguments, log), role, log, log_start)
+
+    def _bear(self, name: str, role: str, arguments: tuple[str, ...], log: Path) -> int:
         order = {"name": name, "role": role, "arguments": arguments, "log": str(log)}
         assert self._nursery.stdin
         assert self._nursery.stdout
         self._nursery.stdin.write(json.dumps(order) + "\n")
-        self._members[name] = Member(int(self._nursery.stdout.readline()), role, log, log_start)
+        return int(self._nursery.stdout.readline())
+
+    def _bear_cold(self, name: str, role: str, arguments: tuple[str, ...], log: Path) -> int:
+        for process in self._cold:
+            process.poll()  # reaps what has ended
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, *COMMANDS[role], *arguments],
+                cwd=ROOT,
+                env=self._environment | {"FAULTS_PROCESS": name},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        self._cold.append(process)
+        return process.pid
 
     def wait_ready(self, *names: str) -> None:
         """Wait until processes take part."""
@@ -108,7 +137,7 @@ class Crew:
 
     def is_running(self, name: str) -> bool:
         """Whether the process lives, frozen or not."""
-        return name in self._members and _state(self._members[name].pid) not in ("", "Z", "X")
+        return name in self._members and _state(self._members[name].pid) not in _ENDED
 
     def is_frozen(self, name: str) -> bool:
         """Whether the process is stopped, by us or by itself."""
@@ -163,9 +192,10 @@ class Crew:
             return []
         pid = self._members[name].pid
         try:
-            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         except OSError:
             return []
+        return [child for child in children if _state(child) not in _ENDED]  # a killed beat is never reaped
 
     def _end_group(self, name: str) -> None:
         if name in self._members:

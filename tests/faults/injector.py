@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, Producer, 
 
 from tests.faults.crew import Crew
 from tests.faults.plan import Fault
-from tests.faults.servers import OwnServers, Servers
+from tests.faults.servers import Book, OwnServers, Servers
 from tests.stack.waiting import wait_until
 
 GUEST_NAME = "guest"
@@ -22,9 +22,10 @@ POINT_SECONDS = 1.0
 class Injector:
     """The faults of one run."""
 
-    def __init__(self, crew: Crew, servers: Servers, folder: Path) -> None:
+    def __init__(self, crew: Crew, servers: Servers, book: Book, folder: Path) -> None:
         self._crew = crew
         self._servers = servers
+        self._book = book
         self._folder = folder
         self.problems: list[str] = []
         self._threads: list[threading.Thread] = []
@@ -45,6 +46,7 @@ class Injector:
             "empty-redis": lambda _fault: servers.empty_redis(),
             "rebalance": self._rebalance,
             "duplicates": self._duplicate,
+            "pause": self._pause,
             "skew": lambda fault: self._order("skew", fault),
             "full-queue": lambda fault: self._order("queue", fault),
             "freeze-database": lambda fault: self._freeze_server("mariadb", fault),
@@ -74,6 +76,8 @@ class Injector:
                 order.unlink(missing_ok=True)
         self._crew.kill(GUEST_NAME)
         self._crew.ensure_running()
+        if self._book.rows("SELECT 1 FROM outbox_paused_types"):
+            self.resume()  # the pause's own end met a database that was away
 
     def _carry_out(self, fault: Fault, started: float) -> None:
         time.sleep(max(0.0, started + fault.at - time.monotonic()))
@@ -124,6 +128,22 @@ class Injector:
         time.sleep(fault.seconds)
         self._crew.signal(GUEST_NAME, signal.SIGTERM)
         self._crew.wait_gone(GUEST_NAME, 10)
+
+    def _pause(self, fault: Fault) -> None:
+        """An operator holds every event for a while."""
+        self.manage("pauses", "outbox", "pause", "--all", "--reason", "faults", "--yes")
+        time.sleep(fault.seconds)
+        self.resume()
+
+    def resume(self) -> None:
+        """Let every event type go on."""
+        self.manage("resumes", "outbox", "resume", "--all", "--reason", "faults", "--yes")
+
+    def manage(self, name: str, *arguments: str) -> None:
+        """Run a command of the product to its end."""
+        self._crew.start(name, "manage", *arguments)
+        if not self._crew.wait_gone(name, 30):
+            raise RuntimeError(f"{arguments} does not end:\n{self._crew.log_tail(name)}")
 
     def _order(self, kind: str, fault: Fault) -> None:
         order = self._folder / kind / fault.target

@@ -32,13 +32,6 @@ def run_celery(*more: str) -> None:
     main()
 
 
-def run_consumer() -> None:
-    """As `manage.py consume_events`."""
-    from django.core.management import execute_from_command_line
-
-    execute_from_command_line(["manage.py", "consume_events"])
-
-
 def run_writer(script: str, journal: str) -> None:
     """As `python -m tests.faults.writer`."""
     from tests.faults.writer import main
@@ -46,15 +39,19 @@ def run_writer(script: str, journal: str) -> None:
     main(script, journal)
 
 
-def run_operator(ids: str) -> None:
-    """Sends dead letters round again, as an operator would."""
-    from outbox.dead_letters import requeue_dead_letters
-    from smartflow.kernel.clock import utc_now
+def run_manage(*arguments: str) -> None:
+    """As `manage.py` with these arguments."""
+    from django.core.management import execute_from_command_line
 
-    requeue_dead_letters(ids=json.loads(ids), by="faults", reason="the error was lifted", now=utc_now())
+    execute_from_command_line(["manage.py", *arguments])
 
 
-ROLES = {"celery": run_celery, "consumer": run_consumer, "writer": run_writer, "operator": run_operator}
+def run_consumer() -> None:
+    """As `manage.py consume_events`."""
+    run_manage("consume_events")
+
+
+ROLES = {"celery": run_celery, "consumer": run_consumer, "writer": run_writer, "manage": run_manage}
 
 
 PRELOADED = (
@@ -65,7 +62,7 @@ PRELOADED = (
     "django_redis.cache",
     "kombu.transport.redis",
     "MySQLdb",
-    "outbox.dead_letters",
+    "outbox.management.commands.outbox",
     "outbox.management.commands.consume_events",
     "outbox.transports.kafka",
     "tests.faults.writer",

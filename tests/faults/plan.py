@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 
 # How long the faults of a short run may begin; the writers work at the same time.
-SPAN_SECONDS = 1.2
+SPAN_SECONDS = 1.0
 WRITERS = 2
 THREADS = 3
 RELAYS = ("relay-a", "relay-b")
@@ -32,6 +32,7 @@ LIGHT = {
     "duplicates": 10,
     "skew": 8,
     "full-queue": 8,
+    "pause": 4,
 }
 # Servers of our own are needed for these.
 SERVERS = {"freeze-database": 5, "restart-redis": 6, "freeze-redis": 4, "freeze-broker": 6}
@@ -86,7 +87,7 @@ class Plan:
     kinds: frozenset[str] = field(default_factory=frozenset)
 
 
-def draw_plan(*, seed: int, events: int = 300, has_servers: bool = True, lease_seconds: float = 3.0) -> Plan:
+def draw_plan(*, seed: int, events: int = 240, has_servers: bool = True, lease_seconds: float = 3.0) -> Plan:
     """Draw one run. `has_servers`: whether database, Redis and broker may be frozen and restarted."""
     dice = random.Random(seed)
     chats, users = dice.randint(6, 24), dice.randint(1, 4)
@@ -118,7 +119,7 @@ def _draw_transactions(dice: random.Random, events: int, chats: int) -> tuple[Tr
             tokens = dice.choice((0, 0, 7, 50))
             made.append(NewEvent(number, dice.choice(touched), tokens, _draw_error(dice, errors)))
             number += 1
-        hold = dice.uniform(0.2, 1.2) if dice.random() < late else 0.0
+        hold = dice.uniform(0.2, 1.0) if dice.random() < late else 0.0
         drawn.append(
             Transaction(
                 writer=dice.randrange(WRITERS),
