@@ -1,89 +1,32 @@
 """The parked rows, oldest first, and the two things an operator may do about them: requeue and discard.
 
-Both ask for a reason on a page of their own, say what they may break, and leave an entry in the admin log: who, when,
-why, how many. The rows are moved by outbox/dead_letters.py.
+Both show on a page of their own how many rows fit and what may break, and ask for a reason; many rows are moved in the
+background, which that action's page shows (operator_actions.py). The verbs themselves are in outbox/dead_letters.py.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Any
+from urllib.parse import urlencode
 
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.contenttypes.models import ContentType
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from unfold.widgets import UnfoldAdminTextareaWidget
 
-from outbox import dead_letters, queries
+from outbox.admin.dead_letter_list import FILTERS, DeadLetterChangeList, selection_of
 from outbox.admin.display import error_excerpt
-from outbox.admin.filters import DiscardedFilter, EventTypeFilter
 from outbox.admin.rows import OutboxRowAdmin
-from outbox.models import DeadLetter, OutboxMessage, Status
+from outbox.admin.verbs import DISCARD, REQUEUE, VERBS, ReasonForm, Verb, check_permission, log_action, sealed, unsealed
+from outbox.database_clock import database_now
+from outbox.models import DeadLetter, OperatorAction, OutboxMessage, Status
+from outbox.selection import Selection, freeze, order_risk, preview_dead_letters
 from smartflow.api.keyset_admin import operator_action
-from smartflow.kernel.clock import utc_now
 
-REASON_LENGTH = 255
-IDS_IN_LOG = 100
-
-
-class MoveDeadLetters(Protocol):
-    """The form of outbox/dead_letters.py: moves what it can and returns how many rows that were."""
-
-    def __call__(self, *, ids: Sequence[int], by: str, reason: str, now: datetime) -> int: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verb:
-    """What an operator does to dead letters, and the words for it."""
-
-    name: str
-    permission: str
-    move: MoveDeadLetters
-    title: Any
-    warning: Any
-    button: Any
-
-
-REQUEUE = Verb(
-    name="requeue",
-    permission="outbox.requeue_outboxmessage",
-    move=dead_letters.requeue_dead_letters,
-    title=_("Requeue dead letters"),
-    warning=_(
-        "A requeued event is handled after everything that was already handled: "
-        "it may arrive after later events of the same key."
-    ),
-    button=_("Requeue"),
-)
-DISCARD = Verb(
-    name="discard",
-    permission="outbox.discard_outboxmessage",
-    move=dead_letters.discard_dead_letters,
-    title=_("Discard dead letters"),
-    warning=_(
-        "A discarded event is never handled: what it asked for does not happen. The row stays visible with your reason."
-    ),
-    button=_("Discard"),
-)
-
-
-class ReasonForm(forms.Form):
-    """Why: it is what the next operator reads."""
-
-    reason = forms.CharField(
-        label=_("Reason"),
-        max_length=REASON_LENGTH,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "autofocus": True}),
-        error_messages={"required": _("Say why: it is what the next operator reads.")},
-    )
+ROWS_SHOWN = 50
 
 
 @admin.register(DeadLetter)
@@ -93,12 +36,17 @@ class DeadLetterAdmin(OutboxRowAdmin):
     keyset = ("id",)
     fixed_status = Status.DEAD
     list_display = ("row_id", "state", "biz_type", "short_key", "age", "error", "discard_reason")
-    list_filter = (DiscardedFilter, EventTypeFilter)
+    list_filter = FILTERS
+    list_filter_submit = True
+    list_before_template = "outbox/dead_letter_verbs.html"
     actions = ("requeue", "discard")
     actions_on_top = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboxMessage]:
         return super().get_queryset(request).filter(status=Status.DEAD)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[DeadLetterChangeList]:
+        return DeadLetterChangeList
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("outbox.view_outboxmessage")
@@ -111,21 +59,57 @@ class DeadLetterAdmin(OutboxRowAdmin):
         """Tell whether the operator may give dead letters up."""
         return request.user.has_perm(DISCARD.permission)
 
+    def get_urls(self) -> list[URLPattern]:
+        pages = [
+            path(
+                f"{verb.name}/",
+                self.admin_site.admin_view(self._page_of(verb)),
+                name=f"outbox_deadletter_{verb.name}",
+            )
+            for verb in VERBS
+        ]
+        return [*pages, *super().get_urls()]
+
+    def list_verbs(self, request: HttpRequest, changelist: DeadLetterChangeList) -> tuple[dict[str, Any], ...]:
+        """Return what the operator may do with everything that the list's filters let through."""
+        if changelist.query:
+            return ()
+        return tuple(
+            {
+                "name": verb.name,
+                "title": verb.everything,
+                "url": reverse(f"admin:outbox_deadletter_{verb.name}") + changelist.get_query_string(),
+            }
+            for verb in VERBS
+            if request.user.has_perm(verb.permission)
+        )
+
     @operator_action(description=_("Requeue: send round again …"), permissions=["requeue"])
-    def requeue(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse | None:
-        return self._ask_then_move(request, queryset, REQUEUE)
+    def requeue(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse:
+        return self._ask(request, REQUEUE, _ticked(request), ReasonForm())
 
     @operator_action(description=_("Discard: give up …"), permissions=["discard"])
-    def discard(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse | None:
-        return self._ask_then_move(request, queryset, DISCARD)
+    def discard(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse:
+        return self._ask(request, DISCARD, _ticked(request), ReasonForm())
 
-    def _ask_then_move(self, request: HttpRequest, queryset: QuerySet[DeadLetter], verb: Verb) -> HttpResponse | None:
-        ids = _selected_ids(request)
-        form = ReasonForm(request.POST if "reason" in request.POST else None)
-        if form.is_valid():
-            moved = move_and_log(verb=verb, ids=ids, request=request, reason=form.cleaned_data["reason"])
-            self._tell(request, verb, moved=moved, asked=len(ids))
-            return None
+    def _page_of(self, verb: Verb) -> Any:
+        def page(request: HttpRequest) -> HttpResponse:
+            check_permission(request=request, permission=verb.permission)
+            if request.method != "POST":
+                params = {name: str(value) for name, value in request.GET.items()}
+                return self._ask(request, verb, selection_of(params=params), ReasonForm())
+            selection, form = unsealed(text=request.POST.get("selection", "")), ReasonForm(request.POST)
+            if not form.is_valid():
+                return self._ask(request, verb, selection, form)
+            return self._move(request, verb, selection, form.cleaned_data["reason"])
+
+        return page
+
+    def _ask(self, request: HttpRequest, verb: Verb, selection: Selection, form: ReasonForm) -> HttpResponse:
+        """Show the dry run: how many rows fit, the first of them, what may break."""
+        selection = freeze(selection=selection, now=database_now())
+        preview = preview_dead_letters(selection=selection)
+        rows = self.get_queryset(request).filter(pk__in=preview.ids[:ROWS_SHOWN]).order_by("id")
         context = {
             **self.admin_site.each_context(request),
             "title": verb.title,
@@ -133,46 +117,44 @@ class DeadLetterAdmin(OutboxRowAdmin):
             "media": self.media,
             "verb": verb,
             "form": form,
-            "rows": [(row, error_excerpt(row)) for row in queryset.filter(pk__in=ids)],
-            "overtaken": len(queries.list_overtaken_ids(ids=ids)) if verb is REQUEUE else 0,
-            "action_checkbox_name": ACTION_CHECKBOX_NAME,
+            "preview": preview,
+            "selection": selection,
+            "sealed": sealed(selection=selection),
+            "rows": [(row, error_excerpt(row)) for row in rows],
+            "risk": order_risk(preview=preview),
+            "post_to": reverse(f"admin:outbox_deadletter_{verb.name}"),
         }
         request.current_app = self.admin_site.name
         return TemplateResponse(request, "outbox/reason.html", context)
 
-    def _tell(self, request: HttpRequest, verb: Verb, *, moved: int, asked: int) -> None:
-        if verb is REQUEUE:
-            text = ngettext("%(moved)d dead letter was requeued.", "%(moved)d dead letters were requeued.", moved)
-        else:
-            text = ngettext("%(moved)d dead letter was discarded.", "%(moved)d dead letters were discarded.", moved)
-        text %= {"moved": moved}
-        if moved < asked:
-            text += " " + gettext("The others had been moved meanwhile.")
-        self.message_user(request, text, messages.SUCCESS if moved else messages.WARNING)
+    def _move(self, request: HttpRequest, verb: Verb, selection: Selection, reason: str) -> HttpResponse:
+        by, user_id = request.user.get_username(), request.user.pk
+        action = verb.move(selection=selection, by=by, user_id=user_id, reason=reason, now=database_now())
+        log_action(action=action, request=request)
+        if action.state == OperatorAction.State.DONE:
+            self.message_user(request, _told(action), messages.SUCCESS if action.done_count else messages.WARNING)
+            back = {"discarded": "yes"} if selection.is_discarded else {}
+            parts = {"event_type": selection.event_type, "error": selection.error, "key": selection.key, **back}
+            query = urlencode({name: value for name, value in parts.items() if value})
+            return redirect(reverse("admin:outbox_deadletter_changelist") + (f"?{query}" if query else ""))
+        if not request.user.has_perm("outbox.view_operatoraction"):
+            self.message_user(request, gettext("The rows are moved in the background."), messages.SUCCESS)
+            return redirect("admin:outbox_deadletter_changelist")
+        return redirect("admin:outbox_operatoraction_change", action.pk)
 
 
-def move_and_log(*, verb: Verb, ids: Sequence[int], request: HttpRequest, reason: str) -> int:
-    """
-    Move the rows and write who did it, why and to how many.
-
-    Transaction: opens the one, so that rows never move without their log entry.
-    """
-    by = request.user.get_username()
-    with transaction.atomic():
-        moved = verb.move(ids=ids, by=by, reason=reason, now=utc_now())
-        listed = ", ".join(str(row_id) for row_id in ids[:IDS_IN_LOG])
-        LogEntry.objects.create(
-            user_id=cast(int, request.user.pk),
-            content_type=ContentType.objects.get_for_model(OutboxMessage),
-            object_id=str(ids[0]) if len(ids) == 1 else "",
-            object_repr=f"{verb.name}: {moved} of {len(ids)} dead letters",
-            action_flag=CHANGE,
-            change_message=f"{verb.name} {moved} of {len(ids)} dead letters. Reason: {reason}. Rows: {listed}",
-        )
-    return moved
+def _told(action: OperatorAction) -> str:
+    moved = action.done_count
+    if action.verb == OperatorAction.Verb.REQUEUE:
+        text = ngettext("%(moved)d dead letter was requeued.", "%(moved)d dead letters were requeued.", moved)
+    else:
+        text = ngettext("%(moved)d dead letter was discarded.", "%(moved)d dead letters were discarded.", moved)
+    text %= {"moved": moved}
+    return f"{text} {gettext('The others had been moved meanwhile.')}" if moved < action.expected_count else text
 
 
-def _selected_ids(request: HttpRequest) -> list[int]:
+def _ticked(request: HttpRequest) -> Selection:
     # From the form and not from the queryset: a forged "select across" would stand for every row of the table.
     ticked = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    return sorted({int(value) for value in ticked if value.isascii() and value.isdigit() and len(value) < 19})
+    ids = {int(value) for value in ticked if value.isascii() and value.isdigit() and len(value) < 19}
+    return Selection(ids=tuple(sorted(ids)))
