@@ -1,4 +1,4 @@
-"""The outbox's Celery jobs while a part is away: one line per change of state, and they go on by themselves."""
+"""The outbox's Celery jobs: a relay's pass sends itself again, and while a part is away one line says so."""
 
 import logging
 
@@ -6,14 +6,22 @@ import pytest
 from django.db import OperationalError
 
 from outbox import jobs
-from outbox.relay import PassResult
+from outbox.transports import TransportUnavailable
 
 AWAY = OperationalError(2002, "Can't connect")
 REFUSED = OperationalError(1054, "Unknown column")
 
 
 @pytest.fixture
-def passes(monkeypatch, caplog):
+def sent(monkeypatch):
+    """Collect the passes that were sent."""
+    passes = []
+    monkeypatch.setattr(jobs.run_relay_pass, "apply_async", lambda **options: passes.append(options))
+    return passes
+
+
+@pytest.fixture
+def passes(monkeypatch, caplog, sent):
     """Return a function that runs passes with the given endings and returns the lines logged."""
     caplog.set_level(logging.INFO, logger="outbox.jobs")
     monkeypatch.setattr(jobs, "is_away", lambda error: error is AWAY)
@@ -21,12 +29,12 @@ def passes(monkeypatch, caplog):
     def run(*endings):
         for ending in endings:
 
-            def run_pass(ending=ending, **_arguments):
+            def run_free_slot(ending=ending, **_arguments):
                 if isinstance(ending, Exception):
                     raise ending
                 return ending
 
-            monkeypatch.setattr(jobs.relay, "run_pass", run_pass)
+            monkeypatch.setattr(jobs.relay_loop, "run_free_slot", run_free_slot)
             jobs.run_relay_pass()
         return [record.getMessage() for record in caplog.records]
 
@@ -35,7 +43,7 @@ def passes(monkeypatch, caplog):
 
 @pytest.mark.django_db
 def test_run_relay_pass_says_once_that_the_database_went_away_and_came_back(passes):
-    lines = passes(PassResult(), AWAY, AWAY, AWAY, PassResult(), PassResult())
+    lines = passes(True, AWAY, AWAY, AWAY, True, True)
     assert lines == [
         "Publishing pauses: the database does not answer",
         "Publishing goes on: the database answers again",
@@ -43,13 +51,40 @@ def test_run_relay_pass_says_once_that_the_database_went_away_and_came_back(pass
 
 
 @pytest.mark.django_db
-def test_run_relay_pass_says_once_that_the_broker_went_away_and_came_back(passes):
-    down = PassResult(is_transport_down=True)
-    lines = passes(down, down, PassResult(), PassResult())
-    assert [line.split(":")[0] for line in lines] == ["Publishing pauses", "Publishing goes on"]
-
-
-@pytest.mark.django_db
 def test_run_relay_pass_raises_when_the_database_refuses_a_statement(passes):
     with pytest.raises(OperationalError, match="Unknown column"):
         passes(REFUSED)
+
+
+@pytest.mark.django_db
+def test_run_relay_pass_sends_itself_again_when_it_had_a_slot_and_the_database_is_there(passes, sent):
+    passes(True, False, AWAY)
+
+    assert [options["expires"] for options in sent] == [jobs.AGAIN_EXPIRES_SECONDS]
+
+
+@pytest.mark.django_db
+def test_run_relay_pass_sends_nothing_when_the_worker_is_told_to_stop(passes, sent):
+    jobs._stop_relays()
+    try:
+        passes(True)
+    finally:
+        jobs._stopping.clear()
+
+    assert sent == []
+
+
+@pytest.mark.django_db
+def test_rescan_published_waits_for_the_next_tick_while_the_broker_says_nothing(monkeypatch):
+    asked = []
+
+    def run(self, **_options):
+        asked.append(self)
+        raise TransportUnavailable("away")
+
+    monkeypatch.setattr(jobs.Rescan, "run", run)
+
+    jobs.rescan_published()
+    jobs.rescan_published()
+
+    assert len(set(map(id, asked))) == 1

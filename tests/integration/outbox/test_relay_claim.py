@@ -3,8 +3,15 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
+from outbox import claim as claim_module
+from outbox.claim import Share, claim_rows
+from outbox.holds import wake_due_rows
 from outbox.models import OutboxMessage, Status
+from outbox.settle import settle_published
+from outbox.shards import shard_of
 from tests.outbox_rows import NOW, RecordingTransport, append, change, claim, row_of, run_pass
 
 pytestmark = pytest.mark.django_db
@@ -16,9 +23,12 @@ def claimed(**options) -> list[int]:
 
 
 def test_claim_rows_takes_a_run_of_one_key_in_the_order_of_id():
-    ids = [append("a"), append("b"), append("a"), append("a")]
+    first, other, second, third = append("a"), append("b"), append("a"), append("a")
 
-    assert claimed() == ids
+    taken = claimed()
+
+    assert [pk for pk in taken if pk != other] == [first, second, third]
+    assert other in taken
 
 
 def test_claim_rows_marks_the_rows_with_token_and_lease():
@@ -31,11 +41,26 @@ def test_claim_rows_marks_the_rows_with_token_and_lease():
     assert row.status == Status.PENDING
 
 
-def test_claim_rows_takes_no_more_than_its_limit_oldest_first():
-    ids = [append(key) for key in "abc"]
+def test_claim_rows_takes_no_more_than_its_limit_oldest_of_a_key_first():
+    ids = [append("a") for _ in range(3)]
 
-    assert claimed(limit=2) == ids[:2]
+    taken = claim(limit=2)
+
+    assert [row.id for row in taken.rows] == ids[:2]
+    assert claimed(limit=2) == []
+    settle_published(ids=ids[:2], token=taken.token, now=NOW)
     assert claimed(limit=2) == ids[2:]
+
+
+def test_claim_rows_looks_at_the_shards_of_its_share_and_begins_where_it_is_told():
+    keys = sorted((f"key{number}" for number in range(40)), key=shard_of)
+    by_shard = {append(key): shard_of(key) for key in keys}
+
+    taken = claim_rows(limit=100, lease_seconds=10, now=NOW, share=Share(first=10, last=30, start=20)).rows
+
+    shards = [by_shard[row.id] for row in taken]
+    expected = sorted(shard for shard in by_shard.values() if 10 <= shard <= 30)
+    assert shards == [shard for shard in expected if shard >= 20] + [shard for shard in expected if shard < 20]
 
 
 def test_claim_rows_takes_nothing_that_another_relay_holds():
@@ -66,7 +91,9 @@ def test_claim_rows_takes_a_waiting_row_when_its_time_has_come():
     pk = append()
     change(pk, next_retry_at=LATER)
 
-    assert claimed(now=LATER - timedelta(microseconds=1)) == []
+    assert wake_due_rows(now=LATER - timedelta(microseconds=1)) == 0
+    assert claimed(now=LATER) == []
+    assert wake_due_rows(now=LATER) == 1
     assert claimed(now=LATER) == [pk]
 
 
@@ -75,6 +102,7 @@ def test_claim_rows_holds_the_followers_of_a_waiting_head_and_lets_other_keys_fl
     change(head, next_retry_at=LATER)
 
     assert claimed() == [other]
+    wake_due_rows(now=LATER)
     assert claimed(now=LATER, limit=2) == [head, follower]
 
 
@@ -95,12 +123,38 @@ def test_claim_rows_takes_the_rows_before_a_waiting_one_and_none_behind_it():
     assert row_of(last).claim_token is None
 
 
-@pytest.mark.parametrize("status", [Status.CONSUMED, Status.DEAD, Status.PUBLISHED])
-def test_claim_rows_lets_a_row_pass_when_its_predecessor_is_not_pending(status):
+@pytest.mark.parametrize("status", [Status.CONSUMED, Status.PUBLISHED])
+def test_claim_rows_lets_a_row_pass_when_its_predecessor_is_through(status):
     head, follower = append("a"), append("a")
     change(head, status=status, published_at=NOW, consumed_at=NOW)
 
     assert claimed() == [follower]
+
+
+def test_claim_rows_gives_rows_back_that_stand_behind_one_another_relay_took_meanwhile(monkeypatch):
+    ids = [append("a") for _ in range(3)]
+    other = append("b")
+    read = claim_module._read_ready_rows
+
+    def read_and_lose_one(**options):
+        rows = read(**options)
+        change(ids[1], claim_token="another", lease_until=LATER)
+        return rows
+
+    monkeypatch.setattr(claim_module, "_read_ready_rows", read_and_lose_one)
+    taken = claim()
+
+    assert sorted(row.id for row in taken.rows) == [ids[0], other]
+    assert [row_of(pk).claim_token for pk in ids] == [taken.token, "another", None]
+
+
+def test_claim_rows_does_not_wait_for_a_writer_that_has_not_committed():
+    """Nor does it see the row; the plain SELECT says so on every database."""
+    append("a")
+    with CaptureQueriesContext(connection) as queries:
+        claim()
+
+    assert not [query["sql"] for query in queries if "FOR UPDATE" in query["sql"]]
 
 
 def test_claim_rows_compares_keys_byte_by_byte():
@@ -124,6 +178,7 @@ def test_run_pass_reaches_other_keys_when_a_hot_key_waits_with_more_followers_th
     run_pass(transport, clock, batch_size=5)
 
     assert sorted(transport.ids) == others
+    assert OutboxMessage.objects.filter(status=Status.PENDING).count() == 26
     clock.now = LATER
     run_pass(transport, clock, batch_size=5)
     assert transport.ids[len(others) :] == [head, *followers]

@@ -1,18 +1,38 @@
 """relay.run_pass: publish, then settle what is still this claim's."""
 
+import logging
 from datetime import timedelta
 
 import pytest
 
 from outbox import relay
+from outbox.breaker import Breaker
 from outbox.dispatch import Outcome, dispatch_message
-from outbox.models import OutboxMessage, Status
+from outbox.models import Attempt, KeyHold, OutboxMessage, Status
+from outbox.tally import TALLY
 from outbox.transports import PublishFailure
+from outbox.workers import process_name
 from tests.outbox_rows import NOW, RecordingTransport, append, change, claim, row_of, run_pass, wire
 
 pytestmark = pytest.mark.django_db
 REFUSED = PublishFailure(reason="MSG_SIZE_TOO_LARGE", is_permanent=True)
 AWAY = PublishFailure(reason="_MSG_TIMED_OUT", is_permanent=False)
+
+
+class SteppedSeconds:
+    """A monotonic clock that moves only when it is told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def make_relay(transport, clock, monotonic):
+    bounds = relay.Bounds(batch_size=50, lease_seconds=10, publish_seconds=5)
+    memory = relay.Memory(breaker=Breaker(monotonic=monotonic))
+    return relay.Relay(transport=transport, clock=clock, bounds=bounds, memory=memory)
 
 
 @pytest.fixture
@@ -25,7 +45,8 @@ def test_run_pass_publishes_in_order_and_settles(transport, clock):
 
     result = run_pass(transport, clock, batch_size=2)
 
-    assert transport.ids == ids
+    assert sorted(transport.ids) == ids
+    assert [pk for pk in transport.ids if pk != ids[1]] == [ids[0], ids[2]]
     assert result.published == 3
     assert set(OutboxMessage.objects.values_list("status", "published_at", "claim_token", "lease_until")) == {
         (Status.PUBLISHED, NOW, None, None)
@@ -95,7 +116,7 @@ def test_run_pass_counts_no_attempt_when_the_broker_is_away(transport, clock):
     row = row_of(pk)
     assert result.is_transport_down
     assert (row.status, row.retry_count, row.claim_token) == (Status.PENDING, 0, None)
-    assert row.next_retry_at == NOW + timedelta(seconds=relay.UNAVAILABLE_WAIT_SECONDS)
+    assert (row.next_retry_at, row.ready_shard) == (None, row.shard)
     assert row.last_error == "not published: _MSG_TIMED_OUT"
 
 
@@ -106,21 +127,122 @@ def test_run_pass_leaves_no_row_dead_when_the_broker_is_away_for_an_hour(transpo
         run_pass(transport, clock)
         clock.advance(10)
     assert set(OutboxMessage.objects.values_list("status", "retry_count")) == {(Status.PENDING, 0)}
+    assert not Attempt.objects.exists()
 
     transport.failures = {}
     run_pass(transport, clock)
 
-    assert transport.ids == ids
+    assert sorted(transport.ids) == ids
+    assert [pk for pk in transport.ids if pk != ids[2]] == ids[:2]
 
 
-def test_run_pass_claims_nothing_while_the_transport_is_not_ready(transport, clock):
+def test_run_until_empty_claims_nothing_while_the_breaker_is_open_and_asks_before_it_goes_on(transport, clock, caplog):
+    caplog.set_level(logging.INFO, logger="outbox.relay")
+    monotonic = SteppedSeconds()
+    relay_ = make_relay(transport, clock, monotonic)
     pk = append()
-    transport.is_ready = lambda: False
+    transport.failures[pk] = AWAY
+    transport.is_away = True
 
-    result = run_pass(transport, clock)
+    tried = [relay.run_until_empty(relay_, seconds=30) for _ in range(3)]
+    monotonic.now += 10
+    tried.append(relay.run_until_empty(relay_, seconds=30))
 
-    assert result.is_transport_down
-    assert row_of(pk).claim_token is None
+    assert [(result.claimed, result.is_transport_down) for result in tried] == [(1, True), *[(0, True)] * 3]
+    transport.failures, transport.is_away = {}, False
+    monotonic.now += 10
+    assert relay.run_until_empty(relay_, seconds=30).published == 1
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "Publishing pauses",
+        "Publishing goes on",
+    ]
+
+
+def test_run_until_empty_outlives_an_hour_without_broker_with_one_line_each_way(transport, clock, caplog):
+    caplog.set_level(logging.INFO, logger="outbox.relay")
+    monotonic = SteppedSeconds()
+    relay_ = make_relay(transport, clock, monotonic)
+    ids = [append("a") for _ in range(3)]
+    transport.failures, transport.is_away = dict.fromkeys(ids, AWAY), True
+    for _ in range(3600):
+        relay.run_until_empty(relay_, seconds=0.5)
+        monotonic.now += 1
+        clock.advance(1)
+
+    transport.failures, transport.is_away = {}, False
+    monotonic.now += 10
+    relay.run_until_empty(relay_, seconds=30)
+
+    assert transport.ids == ids
+    assert set(OutboxMessage.objects.values_list("status", "retry_count")) == {(Status.PUBLISHED, 0)}
+    assert not Attempt.objects.exists()
+    assert len(caplog.records) == 2
+
+
+def test_run_pass_writes_down_where_the_broker_keeps_each_message_and_who_published_it(transport, clock):
+    first, second = append("a"), append("a")
+
+    run_pass(transport, clock)
+
+    places = OutboxMessage.objects.order_by("id").values_list(
+        "id", "published_partition", "published_offset", "published_by"
+    )
+    assert list(places) == [(first, 0, 0, process_name()), (second, 0, 1, process_name())]
+
+
+def test_run_pass_keeps_one_attempt_of_a_row_that_can_never_be_published(transport, clock):
+    pk = append()
+    transport.failures[pk] = REFUSED
+
+    run_pass(transport, clock)
+
+    attempt = Attempt.objects.get()
+    assert (attempt.message_id, attempt.step, attempt.number, attempt.error) == (pk, "publish", 1, REFUSED.reason)
+    assert (attempt.at, attempt.by) == (NOW, process_name())
+
+
+def test_run_pass_leaves_what_follows_an_unreadable_row_unpublished_and_holds_it(transport, clock):
+    damaged, follower = append("a"), append("a")
+    change(damaged, payload="{")
+
+    run_pass(transport, clock)
+
+    assert transport.ids == []
+    assert KeyHold.objects.get().head_id == damaged
+    row = row_of(follower)
+    assert (row.status, row.ready_shard, row.next_retry_at, row.claim_token) == (Status.PENDING, None, None, None)
+
+
+def test_run_pass_counts_and_names_an_event_that_was_committed_after_a_later_one_of_its_key(transport, clock, caplog):
+    TALLY.take()
+    early, late = append("a"), append("a")
+    relay_ = make_relay(transport, clock, SteppedSeconds())
+    payload = OutboxMessage.objects.get(pk=early)
+    OutboxMessage.objects.filter(pk=early).delete()
+    relay.run_until_empty(relay_, seconds=30)
+    payload.save(force_insert=True)
+
+    relay.run_until_empty(relay_, seconds=30)
+
+    assert transport.ids == [late, early]
+    counts = TALLY.take()
+    assert (counts["violations"], counts["published"]) == (1, 2)
+    (record,) = [record for record in caplog.records if "later one" in record.getMessage()]
+    assert (record.outbox_id, record.later_outbox_id, record.key) == (early, late, "a")
+
+
+def test_run_pass_counts_no_violation_when_rows_go_round_again(transport, clock):
+    TALLY.take()
+    relay_ = make_relay(transport, clock, SteppedSeconds())
+    ids = [append("a") for _ in range(3)]
+    relay.run_until_empty(relay_, seconds=30)
+    for pk in ids[:2]:
+        change(pk, status=Status.PENDING, ready_shard=row_of(pk).shard)
+
+    relay.run_until_empty(relay_, seconds=30)
+
+    assert transport.ids == [*ids, *ids[:2]]
+    assert "violations" not in TALLY.take()
 
 
 def test_run_pass_keeps_the_order_of_a_key_when_its_head_was_not_acknowledged(transport, clock):
@@ -197,52 +319,3 @@ def test_run_pass_keeps_dead_when_the_consumer_buries_the_row_before_the_settle(
     run_pass(transport, clock)
 
     assert row_of(pk).status == Status.DEAD
-
-
-def test_rescan_published_sends_stuck_rows_round_again_and_leaves_the_rest():
-    stuck, recent, done, dead = (append(key) for key in "abcd")
-    old = NOW - timedelta(seconds=31)
-    change(stuck, status=Status.PUBLISHED, published_at=old)
-    change(recent, status=Status.PUBLISHED, published_at=NOW - timedelta(seconds=29))
-    change(done, status=Status.CONSUMED, published_at=old, consumed_at=old)
-    change(dead, status=Status.DEAD, published_at=old)
-
-    assert relay.rescan_published(older_than=NOW - timedelta(seconds=30), now=NOW) == 1
-    assert [row_of(pk).status for pk in (stuck, recent, done, dead)] == [
-        Status.PENDING,
-        Status.PUBLISHED,
-        Status.CONSUMED,
-        Status.DEAD,
-    ]
-    assert row_of(stuck).retry_count == 0
-    assert [row.id for row in claim().rows] == [stuck]
-
-
-def test_rescan_published_moves_no_more_than_its_limit_oldest_first():
-    ids = [append() for _ in range(3)]
-    for pk in ids:
-        change(pk, status=Status.PUBLISHED, published_at=NOW - timedelta(hours=1))
-
-    assert relay.rescan_published(older_than=NOW, now=NOW, limit=2) == 2
-    assert row_of(ids[2]).status == Status.PUBLISHED
-
-
-def test_prune_consumed_deletes_old_consumed_rows_only():
-    old, recent, dead, pending = (append(key) for key in "abcd")
-    long_ago = NOW - timedelta(days=8)
-    change(old, status=Status.CONSUMED, consumed_at=long_ago)
-    change(recent, status=Status.CONSUMED, consumed_at=NOW)
-    change(dead, status=Status.DEAD, updated_at=long_ago, created_at=long_ago)
-    change(pending, created_at=long_ago)
-
-    assert relay.prune_consumed(older_than=NOW - timedelta(days=7)) == 1
-    assert set(OutboxMessage.objects.values_list("id", flat=True)) == {recent, dead, pending}
-
-
-def test_prune_consumed_deletes_a_bounded_batch():
-    for _ in range(5):
-        change(append(), status=Status.CONSUMED, consumed_at=NOW - timedelta(days=8))
-
-    deleted = [relay.prune_consumed(older_than=NOW - timedelta(days=7), limit=2) for _ in range(4)]
-
-    assert deleted == [2, 2, 1, 0]
