@@ -2,7 +2,9 @@
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from chat.admin.private_text import PrivateTextAdmin, find_user_ids, preformatted
@@ -25,6 +27,18 @@ class ChatHistoryAdmin(PrivateTextAdmin):
         (_("Message"), {"fields": (("id", "role"), ("user", "chat_id"), ("tokens_consumed", "created_at"))}),
         (_("Where it came from"), {"fields": (("source_event_id", "run_id"),)}),
     )
+
+    def get_urls(self) -> list[URLPattern]:
+        # The name by which the outbox's pages find what handling a `chat.` event made.
+        view = self.admin_site.admin_view(self.by_event_id)
+        return [path("by-event-id/<str:event_id>/", view, name="outbox_event_chat"), *super().get_urls()]
+
+    def by_event_id(self, request: HttpRequest, event_id: str) -> HttpResponse:
+        """Lead from an event to the message that its handler wrote, or to a search that finds none."""
+        message = ChatHistory.objects.only("pk").filter(source_event_id=event_id).first()
+        if message is None:
+            return HttpResponseRedirect(f"{reverse('admin:chat_chathistory_changelist')}?{urlencode({'q': event_id})}")
+        return HttpResponseRedirect(reverse("admin:chat_chathistory_change", args=[message.pk]))
 
     def find(self, request: HttpRequest, queryset: QuerySet[ChatHistory], term: str) -> QuerySet[ChatHistory]:
         if ChatHistory.objects.filter(source_event_id=term).exists():

@@ -1,24 +1,26 @@
 """The list of all rows and the page of one; nothing here changes a row."""
 
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from outbox import queries
 from outbox.admin import display as words
-from outbox.admin.filters import EventTypeFilter, StatusFilter
-from outbox.models import OutboxMessage, Status
+from outbox.admin.filters import KEYSET_OF, EventTypeFilter, StateFilter, statuses_of
+from outbox.admin.pages import key_page, row_page
+from outbox.database_clock import database_now
+from outbox.models import OutboxMessage
+from smartflow.api.admin_table import link
 from smartflow.api.keyset_admin import AFTER, BEFORE, ReadOnlyKeysetAdmin, coloured_label, column, one_line
-from smartflow.kernel.clock import utc_now
 
-NEIGHBOURS = 10
 VIEW_PAYLOAD = "outbox.view_payload"
 
 
@@ -38,11 +40,12 @@ class OutboxRowAdmin(ReadOnlyKeysetAdmin):
     )
     list_display_links = ("row_id",)
     search_fields = ("event_id",)
-    search_help_text = _("event id, key or row id, exact")
+    search_help_text = _("event id, row id, key or request id, exact")
+    change_form_outer_before_template = "outbox/row_story.html"
     change_form_outer_after_template = "outbox/row_neighbours.html"
     fieldsets = (
         (_("Where it stands"), {"fields": (("state", "age"), ("attempts", "next_try"), ("claim", "lease_until"))}),
-        (_("What it is"), {"fields": (("event_id", "biz_type"), ("key", "topic"), "request_id")}),
+        (_("What it is"), {"fields": (("event_id", "biz_type"), ("key", "topic"), ("written_by", "traceparent"))}),
         (_("When"), {"fields": (("created_at", "updated_at"), ("published_at", "consumed_at"), "next_retry_at")}),
         (_("Last error"), {"fields": ("whole_error",)}),
         (_("Discarded"), {"fields": (("discarded_at", "discard_reason"),)}),
@@ -55,20 +58,17 @@ class OutboxRowAdmin(ReadOnlyKeysetAdmin):
         return queryset.defer("payload")
 
     def find(self, request: HttpRequest, queryset: QuerySet[OutboxMessage], term: str) -> QuerySet[OutboxMessage]:
-        """Return the rows with this event id, row id or key: three looks into three indexes, joined by row id."""
+        """Return the rows with this event id, row id, key or request: looks into four indexes, joined by row id."""
         ids = list(OutboxMessage.objects.filter(event_id=term).values_list("id", flat=True))
         if term.isascii() and term.isdigit() and len(term) < 19:
             ids.append(int(term))
-        ids.extend(
-            queries.list_key_ids(
-                key=term, statuses=self._statuses(request), limit=self.list_per_page + 1, **self._place(request)
-            )
-        )
+        page = {"limit": self.list_per_page + 1, **self._place(request)}
+        ids.extend(queries.list_key_ids(key=term, statuses=self._statuses(request), **page))
+        ids.extend(queries.list_request_ids(request_id=term, **page))
         return queryset.filter(pk__in=ids)
 
     def _statuses(self, request: HttpRequest) -> list[str]:
-        chosen = self.fixed_status or request.GET.get("status", "")
-        return [chosen] if chosen in Status.values else list(Status.values)
+        return statuses_of(self.fixed_status or request.GET.get("status", ""))
 
     def _place(self, request: HttpRequest) -> dict[str, int]:
         is_descending = self.get_keyset(request)[0].startswith("-")
@@ -82,18 +82,12 @@ class OutboxRowAdmin(ReadOnlyKeysetAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         row = self.get_object(request, object_id) if self.has_view_permission(request) else None
-        neighbours = []
-        if row is not None:
-            now = utc_now()
-            rows = queries.list_neighbours(key=row.message_key, message_id=row.pk, limit=NEIGHBOURS)
-            neighbours = [_as_line(neighbour, now=now, is_current=neighbour.pk == row.pk) for neighbour in rows]
-        response: HttpResponse = super().change_view(
-            request, object_id, form_url, {**(extra_context or {}), "neighbours": neighbours, "row": row}
-        )
+        page = row_page(row, request=request, now=database_now()) if row is not None else {}
+        response: HttpResponse = super().change_view(request, object_id, form_url, {**(extra_context or {}), **page})
         return response
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        own = ("state", "age", "attempts", "next_try", "claim", "key", "whole_error", "readable_payload")
+        own = ("state", "age", "attempts", "next_try", "claim", "key", "written_by", "whole_error", "readable_payload")
         shows_payload = request.user.has_perm(VIEW_PAYLOAD)
         return (*(name for name in own if name != "readable_payload"), _payload_field(shows_payload))
 
@@ -112,12 +106,12 @@ class OutboxRowAdmin(ReadOnlyKeysetAdmin):
 
     @column(description=_("state"))
     def state(self, row: OutboxMessage) -> str:
-        name = words.state_of(row, now=utc_now())
+        name = words.state_of(row, now=database_now())
         return coloured_label(words.STATES[name], words.STATE_COLOURS[name])
 
     @column(description=_("age"))
     def age(self, row: OutboxMessage) -> SafeString:
-        return one_line(words.age_of(row, now=utc_now()))
+        return one_line(words.age_of(row, now=database_now()))
 
     @column(description=_("attempts"))
     def attempts(self, row: OutboxMessage) -> SafeString:
@@ -125,7 +119,7 @@ class OutboxRowAdmin(ReadOnlyKeysetAdmin):
 
     @column(description=_("next try"))
     def next_try(self, row: OutboxMessage) -> SafeString:
-        return one_line(words.next_try_of(row, now=utc_now()) or "-")
+        return one_line(words.next_try_of(row, now=database_now()) or "-")
 
     @column(description=_("last error"))
     def error(self, row: OutboxMessage) -> SafeString:
@@ -142,20 +136,13 @@ class OutboxRowAdmin(ReadOnlyKeysetAdmin):
 
     @column(description=_("key"))
     def key(self, row: OutboxMessage) -> SafeString:
-        rows_url = f"{reverse('admin:outbox_outboxmessage_changelist')}?{urlencode({'q': row.message_key})}"
         business_url = words.business_url(row)
-        if business_url:
-            return format_html(
-                '{} · <a class="text-primary-600" href="{}">{}</a> · <a class="text-primary-600" href="{}">{}</a>',
-                row.message_key,
-                rows_url,
-                _("all its rows"),
-                business_url,
-                _("open what it names"),
-            )
-        return format_html(
-            '{} · <a class="text-primary-600" href="{}">{}</a>', row.message_key, rows_url, _("all its rows")
-        )
+        named = format_html(" · {}", link(business_url, _("open what it names"))) if business_url else ""
+        return format_html("{} · {}{}", row.message_key, link(words.key_url(row.message_key), _("its page")), named)
+
+    @column(description=_("request"))
+    def written_by(self, row: OutboxMessage) -> SafeString | str:
+        return link(words.search_url(row.request_id), row.request_id) if row.request_id else "-"
 
     @column(description=_("last error"))
     def whole_error(self, row: OutboxMessage) -> SafeString | str:
@@ -174,20 +161,29 @@ def _payload_field(is_shown: bool) -> str:
     return "readable_payload" if is_shown else "masked_payload"
 
 
-def _as_line(row: OutboxMessage, *, now: Any, is_current: bool) -> dict[str, Any]:
-    name = words.state_of(row, now=now)
-    return {
-        "row": row,
-        "state": words.STATES[name],
-        "colour": words.STATE_COLOURS[name],
-        "age": words.age_of(row, now=now),
-        "is_current": is_current,
-    }
-
-
 @admin.register(OutboxMessage)
 class OutboxMessageAdmin(OutboxRowAdmin):
-    """All rows, newest first."""
+    """All rows, newest first; in some states in the order of the index that holds them."""
 
     keyset = ("-id",)
-    list_filter = (StatusFilter, EventTypeFilter)
+    list_filter = (StateFilter, EventTypeFilter)
+
+    def get_keyset(self, request: HttpRequest) -> tuple[str, ...]:
+        state = "" if request.GET.get("q") else request.GET.get("status", "")
+        return KEYSET_OF.get(state) or super().get_keyset(request)
+
+    def get_urls(self) -> list[URLPattern]:
+        page = path("key/", self.admin_site.admin_view(self.key_page), name="outbox_key")
+        return [page, *super().get_urls()]
+
+    def key_page(self, request: HttpRequest) -> HttpResponse:
+        """Show the events of one key in their order, and what the key waits for."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            **key_page(request=request, now=database_now()),
+        }
+        return TemplateResponse(request, "outbox/key.html", context)

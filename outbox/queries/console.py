@@ -74,6 +74,11 @@ class WorkerState:
         """Tell whether this relay claims nothing, because the broker is away."""
         return self.is_live and self.state.get("breaker") == "open"
 
+    @property
+    def busy_seconds(self) -> float:
+        """Return how long a consumer has had the batch in hand."""
+        return float(self.state.get("busy_seconds") or 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionLag:

@@ -1,14 +1,39 @@
-"""The rows of one key, of one request, and what stands in the way of a row.
+"""The rows of one key or of one request, what a key waits for, and what happened to one row.
 
 Every read is bounded and answered by an index: a key with a million rows costs no more than one with ten.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from heapq import nlargest, nsmallest
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from outbox.models import OutboxMessage, Status
+from outbox.models import Attempt, KeyHold, OperatorAction, OutboxMessage, PausedType, Status
+from outbox.registry import blocking_types
+from smartflow.kernel.counts import BoundedCount
+
+BEHIND_CAP = 1000
+# Larger: a row's page finds older verbs, and reads more records that name other rows.
+ACTIONS_SEEN = 200
+ATTEMPTS_SEEN = 100
+# Among so many of a key's newest dead letters the one that blocks it is looked for.
+DEAD_SEEN = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyStanding:
+    """
+    What a key waits for: its first row that is not finished, or that blocks it; None when nothing is left to do.
+
+    `hold` is set when rows of the key are held behind `head`; `pause` when the type of `head` is paused.
+    """
+
+    key: str
+    head: OutboxMessage | None
+    hold: KeyHold | None
+    pause: PausedType | None
+    behind: BoundedCount
 
 
 def list_key_ids(
@@ -27,14 +52,32 @@ def list_key_ids(
     """
     found: list[int] = []
     for status in statuses:
-        ids = OutboxMessage.objects.filter(message_key=key, status=status).values_list("id", flat=True)
-        if newer_than is not None:
-            found.extend(ids.filter(id__gt=newer_than).order_by("id")[:limit])
-        elif older_than is not None:
-            found.extend(ids.filter(id__lt=older_than).order_by("-id")[:limit])
-        else:
-            found.extend(ids.order_by("-id")[:limit])
+        rows = OutboxMessage.objects.filter(message_key=key, status=status)
+        found.extend(_ids_next_to(rows, limit, older_than, newer_than))
     return nsmallest(limit, found) if newer_than is not None else nlargest(limit, found)
+
+
+def list_request_ids(
+    *, request_id: str, limit: int, older_than: int | None = None, newer_than: int | None = None
+) -> list[int]:
+    """Return the ids of the rows that one request wrote, as list_key_ids does; from idx_outbox_request."""
+    return _ids_next_to(OutboxMessage.objects.filter(request_id=request_id), limit, older_than, newer_than)
+
+
+def _ids_next_to(
+    rows: QuerySet[OutboxMessage], limit: int, older_than: int | None, newer_than: int | None
+) -> list[int]:
+    ids = rows.values_list("id", flat=True)
+    if newer_than is not None:
+        return list(ids.filter(id__gt=newer_than).order_by("id")[:limit])
+    if older_than is not None:
+        ids = ids.filter(id__lt=older_than)
+    return list(ids.order_by("-id")[:limit])
+
+
+def list_rows(*, ids: Sequence[int]) -> list[OutboxMessage]:
+    """Return these rows in the order of id, payload and last_error deferred."""
+    return list(OutboxMessage.objects.filter(id__in=ids).defer("payload", "last_error").order_by("id"))
 
 
 def list_neighbours(*, key: str, message_id: int, limit: int) -> list[OutboxMessage]:
@@ -48,7 +91,57 @@ def list_neighbours(*, key: str, message_id: int, limit: int) -> list[OutboxMess
         message_id,
         *list_key_ids(key=key, statuses=Status.values, limit=limit, newer_than=message_id),
     ]
-    return list(OutboxMessage.objects.filter(id__in=ids).defer("payload", "last_error").order_by("id"))
+    return list_rows(ids=ids)
+
+
+def get_key_standing(*, key: str) -> KeyStanding:
+    """Return what a key waits for. Source: the primary keys, and idx_outbox_key_status; six statements at most."""
+    hold = KeyHold.objects.filter(pk=key).first()
+    rows = OutboxMessage.objects.defer("payload")
+    pending = rows.filter(message_key=key, status=Status.PENDING)
+    head = rows.filter(pk=hold.head_id).first() if hold else None
+    if head is None:
+        newest_dead = rows.filter(message_key=key, status=Status.DEAD).order_by("-id")[:DEAD_SEEN]
+        blocking = [row for row in newest_dead if row.discarded_at is None and row.biz_type in blocking_types()]
+        first = pending.order_by("id").first()
+        head = min([*blocking, *([first] if first else [])], key=lambda row: row.pk, default=None)
+    if head is None:
+        return KeyStanding(key=key, head=None, hold=None, pause=None, behind=BoundedCount(0))
+    return KeyStanding(
+        key=key,
+        head=head,
+        hold=hold,
+        pause=PausedType.objects.filter(pk=head.biz_type).first() if head.status == Status.PENDING else None,
+        behind=BoundedCount.of(pending.filter(id__gt=head.pk).values("id")[: BEHIND_CAP + 1].count(), cap=BEHIND_CAP),
+    )
+
+
+def list_attempts(*, message_id: int) -> list[Attempt]:
+    """Return the newest tries of a row that failed, oldest first; from idx_outbox_attempt_message."""
+    newest = Attempt.objects.filter(message_id=message_id).order_by("-id")[:ATTEMPTS_SEEN]
+    return list(newest)[::-1]
+
+
+def list_actions_on(*, row: OutboxMessage) -> list[OperatorAction]:
+    """
+    Return what operators did to a row, oldest first, as far as the newest ACTIONS_SEEN records tell.
+
+    A record names its row, or a discard of many has left its reason and its moment on the row. That a requeue of many
+    took this row along is written nowhere.
+    """
+    moved = Q(verb=OperatorAction.Verb.REQUEUE) | Q(verb=OperatorAction.Verb.DISCARD)
+    newest = OperatorAction.objects.filter(moved, requested_at__gte=row.created_at).order_by("-id")[:ACTIONS_SEEN]
+    return [action for action in newest if _is_about(action, row)][::-1]
+
+
+def _is_about(action: OperatorAction, row: OutboxMessage) -> bool:
+    ids = action.selection.get("ids")
+    if ids is not None:
+        return row.pk in ids
+    if action.verb != OperatorAction.Verb.DISCARD or row.discarded_at is None:
+        return False
+    is_over_before = action.finished_at is not None and action.finished_at < row.discarded_at
+    return action.reason == row.discard_reason and action.requested_at <= row.discarded_at and not is_over_before
 
 
 def list_overtaken_ids(*, ids: Sequence[int]) -> list[int]:

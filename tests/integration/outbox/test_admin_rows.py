@@ -8,6 +8,7 @@ from outbox.models import Status
 from outbox.queries import list_key_ids, list_neighbours
 from smartflow.kernel.clock import utc_now
 from tests.admin_rows import EVENT_TYPE, make_row, operator_client
+from tests.outbox_rows import change
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/outbox/outboxmessage/"
@@ -20,6 +21,15 @@ def operator():
 
 def listed(response):
     return [row.pk for row in response.context["cl"].result_list]
+
+
+def filters_of(response):
+    return [str(spec.title) for spec in response.context["cl"].filter_specs]
+
+
+def hold(row):
+    change(row.pk, ready_shard=None)
+    return row
 
 
 def page_of(row):
@@ -57,26 +67,63 @@ def test_list_survives_a_cursor_that_is_none(operator):
 
 def test_list_shows_states_finer_than_the_column(operator):
     make_row(retry_count=3, next_retry_at=utc_now() + timedelta(minutes=9))
+    make_row(next_retry_at=utc_now() + timedelta(minutes=9))
     make_row(claim_token="t", lease_until=utc_now() + timedelta(seconds=9))
+    make_row()
+    hold(make_row())
     make_row(Status.DEAD, discarded_at=utc_now(), discard_reason="twin")
     text = operator.get(LIST).content.decode()
-    for state in ("retrying", "claimed", "discarded"):
+    for state in ("retrying", "waiting", "in flight", "ready", "held", "discarded"):
         assert f"\n{state}\n" in text
 
 
-def test_list_filters_by_status_and_then_by_event_type(operator):
+def test_list_filters_by_state(operator):
+    now = utc_now()
+    late = make_row(next_retry_at=now + timedelta(minutes=9))
+    soon = make_row(next_retry_at=now + timedelta(minutes=1))
+    ready, held, dead = make_row(), hold(make_row()), make_row(Status.DEAD)
+    expected = {
+        "pending": [held, ready, soon, late],
+        "ready": [ready],
+        "unscheduled": [held, ready],
+        "waiting": [soon, late],
+        "dead": [dead],
+        "published": [],
+    }
+    for state, rows in expected.items():
+        assert listed(operator.get(LIST, {"status": state})) == [row.pk for row in rows], state
+
+
+def test_list_of_waiting_rows_pages_in_the_order_of_their_next_try(operator):
+    at = utc_now() + timedelta(minutes=1)
+    rows = [make_row(next_retry_at=at + timedelta(seconds=n % 7)) for n in range(70)]
+    in_order = [row.pk for row in sorted(rows, key=lambda row: (row.next_retry_at, row.pk))]
+    first = operator.get(LIST, {"status": "waiting"})
+    second = operator.get(LIST + first.context["cl"].next_page)
+    assert listed(first) + listed(second) == in_order
+    assert listed(operator.get(LIST + second.context["cl"].previous_page)) == in_order[:50]
+
+
+def test_list_filters_by_event_type_where_an_index_holds_it(operator):
     dead, _ = make_row(Status.DEAD), make_row()
-    assert listed(operator.get(LIST, {"status": "dead"})) == [dead.pk]
     assert listed(operator.get(LIST, {"status": "dead", "event_type": EVENT_TYPE})) == [dead.pk]
     assert listed(operator.get(LIST, {"status": "dead", "event_type": "tasks.task.completed"})) == []
-    titles = [spec.title for spec in operator.get(LIST).context["cl"].filter_specs]
-    assert [str(title) for title in titles] == ["status"]
+    assert filters_of(operator.get(LIST)) == ["state"]
+    assert filters_of(operator.get(LIST, {"status": "waiting"})) == ["state"]
+    assert filters_of(operator.get(LIST, {"status": "consumed"})) == ["state", "event type"]
 
 
 @pytest.mark.parametrize("lookup", ["payload__contains", "request_id", "last_error__contains", "topic"])
 def test_list_refuses_to_filter_by_what_no_filter_names(operator, lookup):
     make_row()
     assert operator.get(LIST, {lookup: "private"}).status_code == 400
+
+
+def test_search_finds_what_one_request_wrote(operator):
+    rows = [make_row(request_id="req-1").pk for _ in range(60)]
+    make_row(request_id="req-10")
+    first = operator.get(LIST, {"q": "req-1"})
+    assert listed(first) + listed(operator.get(LIST + first.context["cl"].next_page)) == rows[::-1]
 
 
 def test_search_finds_by_event_id_row_id_and_key_exactly(operator):
@@ -99,7 +146,7 @@ def test_search_of_a_long_key_pages_through_all_states_in_order(operator):
 
 
 def test_page_hides_the_payload_without_the_permission(operator):
-    row = make_row(last_error="HandlerFailed: why\nsecond line")
+    row = make_row(Status.DEAD, last_error="HandlerFailed: why\nsecond line")
     text = operator.get(page_of(row)).content.decode()
     assert "private words" not in text
     assert "outbox.view_payload" in text
@@ -111,16 +158,16 @@ def test_page_hides_the_payload_without_the_permission(operator):
 def test_page_links_the_key_to_its_rows_and_to_what_it_names(operator):
     row = make_row(key="6f0a")
     text = operator.get(page_of(row)).content.decode()
-    assert f"{LIST}?q=6f0a" in text
+    assert f"{LIST}key/?key=6f0a" in text
     assert "/admin/chat/agentchat/by-chat-id/6f0a/" in text
 
 
 def test_page_shows_ten_neighbours_on_either_side_in_order(operator):
     rows = [make_row(Status.CONSUMED if n % 2 else Status.DEAD, key="k") for n in range(25)]
     make_row(key="another")
-    lines = operator.get(page_of(rows[12])).context["neighbours"]
-    assert [line["row"].pk for line in lines] == [row.pk for row in rows[2:23]]
-    assert [line["row"].pk for line in lines if line["is_current"]] == [rows[12].pk]
+    lines = operator.get(page_of(rows[12])).context["neighbours"].lines
+    assert [f">#{row.pk}<" in line.cells[0] for row, line in zip(rows[2:23], lines, strict=True)] == [True] * 21
+    assert [line.is_current for line in lines] == [False] * 10 + [True] + [False] * 10
 
 
 def test_page_offers_no_change(operator):
