@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError, connection
 
+from outbox import tracing
 from outbox.dispatch import Outcome, dispatch_messages
 from outbox.transports import Delivery, TransportConsumer, TransportUnavailable
 from smartflow.kernel.clock import Clock
@@ -58,7 +59,9 @@ class EventConsumer:
         if not deliveries:
             return Counter()
         values = [delivery.value for delivery in deliveries]
-        outcomes = self._until_database_answers(lambda: dispatch_messages(values=values, clock=self._clock))
+        with tracing.handling(deliveries) as spans:
+            outcomes = self._until_database_answers(lambda: dispatch_messages(values=values, clock=self._clock))
+            spans.note(outcomes)
         self._until_database_answers(lambda: self._source.acknowledge(deliveries))
         return Counter(outcomes)
 

@@ -21,6 +21,7 @@ from outbox.attempts import FailedTry, record_failed_tries
 from outbox.claim import hold_back
 from outbox.database_errors import is_away, repeat_on_conflict
 from outbox.envelope import Envelope, EnvelopeUnreadable, decode_wire
+from outbox.metrics import observe_consumed
 from outbox.models import FINAL, Attempt, OutboxMessage, Status, Worker
 from outbox.registry import HandlerMissing, Received, blocking_types, decode_event, handler_for
 from outbox.retry import RETRY_POLICY
@@ -73,6 +74,7 @@ class _Row(NamedTuple):
     event_id: str
     status: str
     message_key: str
+    created_at: datetime
 
 
 def dispatch_messages(*, values: Sequence[bytes], clock: Clock) -> list[Outcome]:
@@ -127,6 +129,7 @@ def _count(outcomes: list[Outcome]) -> list[Outcome]:
 
 
 def _handle_together(messages: Sequence[_Message | None], now: datetime) -> list[Outcome]:
+    started = time.monotonic()
     with transaction.atomic():
         rows = _lock_rows({message.outbox_id for message in messages if message})
         outcomes: list[Outcome] = []
@@ -138,6 +141,10 @@ def _handle_together(messages: Sequence[_Message | None], now: datetime) -> list
         ready = [pk for pk in sorted(due) if pk not in early]
         _run_handlers([due[pk] for pk in ready])
         _mark_consumed(ready, now)
+    if ready:
+        seconds = time.monotonic() - started
+        written_at = [rows[pk].created_at for pk in ready]
+        observe_consumed(written_at=written_at, now=now + timedelta(seconds=seconds), batch_seconds=seconds)
     for index, message in enumerate(messages):
         if message and message.outbox_id in early and outcomes[index] == Outcome.CONSUMED:
             outcomes[index] = Outcome.BLOCKED if message.outbox_id in held else Outcome.DEFERRED

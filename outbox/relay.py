@@ -14,9 +14,11 @@ from outbox.claim import ALL_SHARDS, Claim, ClaimedRow, Share, claim_rows
 from outbox.commit_order import CommitOrder
 from outbox.envelope import EnvelopeUnreadable, encode_wire
 from outbox.holds import paused_types, release_held_rows, wake_due_rows
+from outbox.metrics import observe_published
 from outbox.registry import blocking_types
 from outbox.settle import bury, give_back, settle_published
 from outbox.tally import TALLY
+from outbox.tracing import PublishSpans
 from outbox.transports import OutgoingMessage, PublishResult, Transport, TransportUnavailable
 from outbox.workers import process_name
 from smartflow.kernel.clock import Clock
@@ -100,10 +102,15 @@ class Relay:
 
     def _publish(self, claim: Claim, result: PassResult) -> None:
         started = time.monotonic()
-        messages, unreadable = _encode(claim.rows)
+        spans = PublishSpans()
+        messages, unreadable = _encode(claim.rows, spans)
         answer = self.transport.publish(messages, timeout_seconds=self.bounds.publish_seconds)
         now, seconds = self.clock(), time.monotonic() - started
+        spans.end(answer.failures)
         self._settle(claim, messages, answer, result)
+        acknowledged = {message.outbox_id for message in messages} - answer.failures.keys()
+        written_at = [row.created_at for row in claim.rows if row.id in acknowledged]
+        observe_published(written_at=written_at, now=now, batch_seconds=seconds)
         permanent = {pk: failure.reason for pk, failure in answer.failures.items() if failure.is_permanent}
         refused = unreadable | permanent
         if refused:
@@ -187,7 +194,7 @@ def _add(total: PassResult, part: PassResult) -> None:
     total.is_transport_down = part.is_transport_down
 
 
-def _encode(rows: Sequence[ClaimedRow]) -> tuple[list[OutgoingMessage], dict[int, str]]:
+def _encode(rows: Sequence[ClaimedRow], spans: PublishSpans) -> tuple[list[OutgoingMessage], dict[int, str]]:
     """Return what to send, and why a row cannot be; what follows such a row in its key is left out."""
     messages: list[OutgoingMessage] = []
     unreadable: dict[int, str] = {}
@@ -202,7 +209,10 @@ def _encode(rows: Sequence[ClaimedRow]) -> tuple[list[OutgoingMessage], dict[int
             if row.biz_type in blocking_types():
                 blocked.add(row.message_key)
         else:
-            messages.append(OutgoingMessage(outbox_id=row.id, topic=row.topic, key=row.message_key, value=value))
+            headers = spans.start(row)
+            messages.append(
+                OutgoingMessage(outbox_id=row.id, topic=row.topic, key=row.message_key, value=value, headers=headers)
+            )
     return messages, unreadable
 
 

@@ -61,14 +61,16 @@ def note_append(event_type: str) -> str:
 class PublishSpans:
     """The spans of one batch on its way to the broker; holds none when tracing is off."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        is_on = bool(settings.TRACES_ENDPOINT)
-        self._spans = {row.id: _start_publish(row) for row in rows if row.traceparent} if is_on else {}
+    def __init__(self) -> None:
+        self._is_on = bool(settings.TRACES_ENDPOINT)
+        self._spans: dict[int, Span] = {}
 
-    def headers(self, outbox_id: int) -> Headers:
-        """Return what the message of a row carries."""
-        span = self._spans.get(outbox_id) if self._spans else None
-        return ((_HEADER, _format(span).encode()),) if span else ()
+    def start(self, row: Row) -> Headers:
+        """Begin the span of a row that is sent now, and return what its message carries."""
+        if not self._is_on or not row.traceparent:
+            return ()
+        span = self._spans[row.id] = _start_publish(row)
+        return ((_HEADER, _format(span).encode()),)
 
     def end(self, failures: Mapping[int, object]) -> None:
         """End every span; those of the given rows as failures."""

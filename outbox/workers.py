@@ -86,8 +86,7 @@ def flush_counts(*, now: datetime) -> None:
         if not _add(minute, counts) and not _is_inserted(MinuteCount(minute=minute, **counts)):
             _add(minute, counts)
     except Exception:
-        for name, amount in counts.items():
-            TALLY.add(name, amount)
+        TALLY.restore(counts)
         raise
 
 

@@ -1,10 +1,13 @@
 """The Celery application: finds every app's jobs.py and reads the timetable."""
 
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import worker_process_init, worker_ready
 from kombu.transport import TRANSPORT_ALIASES
 
+from smartflow.observability.metrics import start_exporter
 from smartflow.timetable import TIMETABLE
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "smartflow.settings")
@@ -15,3 +18,10 @@ app = Celery("smartflow")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(related_name="jobs")
 app.conf.beat_schedule = TIMETABLE
+
+
+@worker_ready.connect
+@worker_process_init.connect
+def _serve_metrics(**_kwargs: Any) -> None:
+    """Open a port for this worker's metrics; each process of a pool that forks has its own."""
+    start_exporter()

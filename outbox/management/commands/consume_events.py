@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand
 from outbox.consumer import EventConsumer
 from outbox.database_clock import database_now
 from outbox.transports import get_transport
+from smartflow.observability.metrics import start_exporter
 
 
 class Command(BaseCommand):
@@ -21,6 +22,7 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        start_exporter()
         transport = get_transport()
         self.stdout.write("Consuming events. Ctrl-C stops.")
         EventConsumer(source=transport.open_consumer(), clock=database_now, wait=stop.wait).run()
