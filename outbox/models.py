@@ -288,6 +288,8 @@ class LocalMessage(models.Model):
     topic = models.CharField(max_length=128)
     message_key = models.CharField(max_length=128)
     value = models.TextField()
+    # what a broker would carry beside the value: pairs of texts
+    headers = models.JSONField(default=list)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -39,7 +39,13 @@ class LocalTransport:
             with transaction.atomic():
                 for portion in _portions(messages):
                     LocalMessage.objects.bulk_create(
-                        LocalMessage(outbox_id=m.outbox_id, topic=m.topic, message_key=m.key, value=m.value.decode())
+                        LocalMessage(
+                            outbox_id=m.outbox_id,
+                            topic=m.topic,
+                            message_key=m.key,
+                            value=m.value.decode(),
+                            headers=[(name, value.decode("latin-1")) for name, value in m.headers],
+                        )
                         for m in portion
                     )
         except DatabaseError as error:
@@ -123,4 +129,11 @@ def _portions(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMess
 
 
 def _delivery(row: LocalMessage) -> Delivery:
-    return Delivery(topic=row.topic, partition=0, offset=row.pk, key=row.message_key, value=row.value.encode())
+    return Delivery(
+        topic=row.topic,
+        partition=0,
+        offset=row.pk,
+        key=row.message_key,
+        value=row.value.encode(),
+        headers=tuple((name, value.encode("latin-1")) for name, value in row.headers),
+    )
