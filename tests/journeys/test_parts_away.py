@@ -73,7 +73,7 @@ def test_kafka_away_for_half_a_minute_delays_counters_only(stack, alice):
 
     assert max(away) < usual + 1
     assert waiting.states["pending"] >= 2 * len(away)
-    books = stack.wait_settled(alice, messages=2 + 2 * len(away), within_seconds=30)
+    books = stack.wait_settled(alice, messages=2 + 2 * len(away), within_seconds=45)
     assert not any(event["retry_count"] for event in books.events)
     assert len(alice.timeline(conversation_id)) == 2 + 2 * len(away)
 

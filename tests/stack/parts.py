@@ -107,7 +107,7 @@ class ServiceParts:
         with self._redis(0) as client:
             client.delete(self._redis_key(self._redis_number))
         for future in AdminClient({"bootstrap.servers": self._kafka}).delete_topics(self._topics()).values():
-            future.exception(10)
+            future.exception(30)  # a broker that was frozen a moment ago takes its time
 
     def _topics(self) -> list[str]:
         known = AdminClient({"bootstrap.servers": self._kafka}).list_topics(timeout=5).topics
