@@ -6,13 +6,14 @@ order of commits, which is what the outbox keeps.
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db import connection, transaction
 from django.db.models import QuerySet, Value
 from django.db.models.functions import Coalesce
 from django.utils.dateparse import parse_datetime
 
+from chat.bookkeeping import NewHistory, count_histories, insert_histories
 from chat.contracts import ChatStatus, Role, RunResult, RunState, StartedRun, TurnRequest, Usage
 from chat.memory.budget import estimate_text
 from chat.models import AgentChat, ChatHistory, ChatRun
@@ -173,28 +174,24 @@ def record_messages(*, events: Mapping[str, ChatHistoryPersistRequested]) -> Non
     Raises:      ConversationNotFound when a conversation's row is gone for good; Invalid for a wrong occurred_at.
     """
     wanted = {event.conversation_id for event in events.values()}
-    chats = _lock_conversations(wanted)
-    if wanted - chats.keys():
+    pk_of = _lock_conversation_keys(wanted)
+    if wanted - pk_of.keys():
         raise ConversationNotFound
     known = set(ChatHistory.objects.filter(source_event_id__in=list(events)).values_list("source_event_id", flat=True))
     histories = [_history(event, event_id) for event_id, event in events.items() if event_id not in known]
     usage: Counter[int] = Counter()
     for history in histories:
         usage[history.user_id] += history.tokens_consumed
-        chat = chats[history.chat_id]
-        chat.message_count += 1
-        chat.tokens_total += history.tokens_consumed
-        chat.last_message_at = max(chat.last_message_at or history.created_at, history.created_at)
     add_token_usage(tokens_by_user=usage)
-    ChatHistory.objects.bulk_create(histories)
-    AgentChat.objects.bulk_update(chats.values(), ["message_count", "tokens_total", "last_message_at"])
+    insert_histories(histories)
+    count_histories(histories=histories, pk_of=pk_of)
 
 
-def _history(event: ChatHistoryPersistRequested, event_id: str) -> ChatHistory:
+def _history(event: ChatHistoryPersistRequested, event_id: str) -> NewHistory:
     occurred_at = parse_datetime(event.occurred_at)
     if occurred_at is None:
         raise Invalid("occurred_at is no date and time")
-    return ChatHistory(
+    return NewHistory(
         chat_id=event.conversation_id,
         user_id=event.user_id,
         message_content=event.message,
@@ -202,7 +199,7 @@ def _history(event: ChatHistoryPersistRequested, event_id: str) -> ChatHistory:
         tokens_consumed=max(0, event.tokens_consumed),
         source_event_id=event_id,
         run_id=event.run_id,
-        created_at=occurred_at,
+        created_at=occurred_at if occurred_at.tzinfo else occurred_at.replace(tzinfo=UTC),
     )
 
 
@@ -282,11 +279,17 @@ def _lock_conversations(conversation_ids: Collection[str]) -> dict[str, AgentCha
     By primary key only, in its order. A lock through the unique key holds that index too, which the foreign keys of
     runs and messages look into: on MariaDB a turn that waited for the row then met a consumer that was about to insert.
     """
+    return {chat.chat_id: chat for chat in _locked(conversation_ids)}
+
+
+def _lock_conversation_keys(conversation_ids: Collection[str]) -> dict[str, int]:
+    """Do the same and return their primary keys: the other values of hundreds of rows would cost more than the lock."""
+    return dict(_locked(conversation_ids).values_list("chat_id", "pk"))
+
+
+def _locked(conversation_ids: Collection[str]) -> QuerySet[AgentChat]:
     ids = list(AgentChat.objects.filter(chat_id__in=conversation_ids).order_by().values_list("pk", flat=True))
-    return {chat.chat_id: chat for chat in _for_update(AgentChat.objects.filter(pk__in=ids).order_by("pk"))}
-
-
-def _for_update(chats: QuerySet[AgentChat]) -> QuerySet[AgentChat]:
+    chats = AgentChat.objects.filter(pk__in=ids).order_by("pk")
     return chats.select_for_update() if connection.features.has_select_for_update else chats
 
 

@@ -3,6 +3,7 @@
 Security events (a refresh token used twice) go to the logger `smartflow.security`, which operators may alert on.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,8 +12,7 @@ from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
-from django.db.models import Case, F, Value, When
+from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext
 
 from smartflow.accounts.contracts import AuthenticatedUser, Client, TokenPair
@@ -34,6 +34,16 @@ security = logging.getLogger("smartflow.security")
 
 # Bytes, not characters: what the columns and the hasher are promised.
 MAX_BYTES = {"username": 45, "password": 229, "phone_number": 18}
+
+# In the order given and by primary key: a scan would wait for rows that others have locked.
+_ADD_MYSQL = (
+    "UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (id BIGINT PATH '$[0]', tokens BIGINT PATH '$[1]')) AS added"
+    " STRAIGHT_JOIN users ON users.id = added.id SET token_usage = token_usage + added.tokens"
+)
+_ADD_SQLITE = (
+    "UPDATE users SET token_usage = token_usage + added.tokens FROM (SELECT value ->> 0 AS id, value ->> 1 AS tokens"
+    " FROM json_each(%s)) AS added WHERE users.id = added.id"
+)
 
 
 class FieldMissing(Invalid):
@@ -276,10 +286,10 @@ def add_token_usage(*, tokens_by_user: Mapping[int, int]) -> None:
 
     Transaction: the caller's, which writes the same numbers to the conversations. Twice: adds twice; the caller dedups.
     """
-    added = {user_id: tokens for user_id, tokens in tokens_by_user.items() if tokens}
+    added = sorted((user_id, tokens) for user_id, tokens in tokens_by_user.items() if tokens)
     if added:
-        cases = [When(pk=user_id, then=Value(tokens)) for user_id, tokens in added.items()]
-        User.objects.filter(pk__in=added).update(token_usage=F("token_usage") + Case(*cases, default=Value(0)))
+        with connection.cursor() as cursor:
+            cursor.execute(_ADD_MYSQL if connection.vendor == "mysql" else _ADD_SQLITE, [json.dumps(added)])
 
 
 def prune_sessions(*, expired_before: datetime, limit: int = 1000) -> int:

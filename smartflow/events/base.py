@@ -38,22 +38,21 @@ class Event:
         """
         if not isinstance(payload, dict):
             raise EventUnreadable(f"{cls.event_type}: the payload is not an object")
-        hints = _hints(cls)  # type: ignore[arg-type]  # mypy takes a dataclass's own class for unhashable
         values: dict[str, Any] = {}
-        for field in fields(cls):
-            if field.name not in payload:
-                raise EventUnreadable(f"{cls.event_type}: field {field.name} is missing")
-            value = payload[field.name]
-            if not _fits(value, hints[field.name]):
-                raise EventUnreadable(f"{cls.event_type}: field {field.name} has the wrong type")
-            values[field.name] = value
+        for name, hint in _shape(cls):  # type: ignore[arg-type]  # mypy takes a dataclass's own class for unhashable
+            if name not in payload:
+                raise EventUnreadable(f"{cls.event_type}: field {name} is missing")
+            value = values[name] = payload[name]
+            if type(value) is not hint and not _fits(value, hint):
+                raise EventUnreadable(f"{cls.event_type}: field {name} has the wrong type")
         return cls(**values)
 
 
 @cache
-def _hints(event_class: type[Event]) -> dict[str, Any]:
-    """Return the types of a class's fields; resolving them anew for every event would cost more than the check."""
-    return get_type_hints(event_class)
+def _shape(event_class: type[Event]) -> tuple[tuple[str, Any], ...]:
+    """Return a class's fields with their types; resolving them anew for every event would cost more than the check."""
+    hints = get_type_hints(event_class)
+    return tuple((field.name, hints[field.name]) for field in fields(event_class))
 
 
 def _fits(value: Any, hint: Any) -> bool:
