@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -56,6 +57,14 @@ class TransportContract:
 
     def publish(self, transport, *messages: OutgoingMessage) -> None:
         assert transport.publish(messages, timeout_seconds=10).failures == {}
+
+    def test_publish_delivers_headers(self, transport, open_consumer):
+        consumer = open_consumer()
+        headers = (("traceparent", b"00-" + b"a" * 32), ("other", b"\xff"))
+
+        self.publish(transport, replace(outgoing("with"), headers=headers), outgoing("without"))
+
+        assert [delivery.headers for delivery in receive(consumer, 2)] == [headers, ()]
 
     def test_publish_delivers_topic_key_and_value(self, transport, open_consumer):
         message = outgoing("hello", key="user 1")
