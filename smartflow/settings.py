@@ -110,6 +110,7 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "smartflow" / "web" / "static"]
 STATIC_ROOT = DATA_DIR / "static"
 # The server of static files warns about an absent folder, and `collectstatic` is not needed to start.
 STATIC_ROOT.mkdir(exist_ok=True)
@@ -304,6 +305,7 @@ UNFOLD = {
     "SITE_TITLE": "SmartFlow",
     "SITE_HEADER": "SmartFlow",
     "SITE_SYMBOL": "hub",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/web/favicon.svg"}],
     "SITE_URL": None,
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,

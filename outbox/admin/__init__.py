@@ -1,7 +1,8 @@
-"""The operators' pages: every row (rows.py), the parked ones (dead_letters.py), and what operators did about them."""
+"""The operators' pages: the overview, every row, blocked keys, the parked rows, and what operators did about them."""
 
+from outbox.admin.blocked_keys import KeyHoldAdmin
 from outbox.admin.dead_letters import DeadLetterAdmin
 from outbox.admin.operator_actions import OperatorActionAdmin
 from outbox.admin.rows import OutboxMessageAdmin
 
-__all__ = ["DeadLetterAdmin", "OperatorActionAdmin", "OutboxMessageAdmin"]
+__all__ = ["DeadLetterAdmin", "KeyHoldAdmin", "OperatorActionAdmin", "OutboxMessageAdmin"]

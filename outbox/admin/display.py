@@ -55,7 +55,7 @@ def state_of(row: OutboxMessage, *, now: datetime) -> str:
     return "in_flight" if row.lease_until and row.lease_until > now else "ready"
 
 
-def sentence_of(row: OutboxMessage, standing: KeyStanding | None, *, now: datetime) -> Any:
+def sentence_of(row: OutboxMessage, *, standing: KeyStanding | None, now: datetime) -> Any:
     """Return what the row's state means and what happens next; `standing` is its key's, for a pending row."""
     if row.status == Status.PENDING:
         return _pending_sentence(row, standing, now)
@@ -77,7 +77,7 @@ def _pending_sentence(row: OutboxMessage, standing: KeyStanding | None, now: dat
         seconds = max(0, round((row.lease_until - now).total_seconds())) if row.lease_until else 0
         return _("A relay is publishing it, and has it for another %(seconds)s seconds.") % {"seconds": seconds}
     if state == "held":
-        return held_sentence(row, standing)
+        return _held_sentence(row, standing)
     if state in ("waiting", "retrying"):
         if head is not None and head.pk < row.pk:
             return _("Waits %(when)s, behind row #%(head)s of its key.") % {
@@ -90,8 +90,7 @@ def _pending_sentence(row: OutboxMessage, standing: KeyStanding | None, now: dat
     return _("Ready: the next claim of a relay takes it.")
 
 
-def held_sentence(row: OutboxMessage, standing: KeyStanding | None) -> Any:
-    """Return behind what a held row waits."""
+def _held_sentence(row: OutboxMessage, standing: KeyStanding | None) -> Any:
     head = standing.head if standing else None
     if standing is None or head is None:
         return _("Held; nothing holds it any more: a relay lets it go within a second or two.")

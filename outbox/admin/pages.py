@@ -33,7 +33,7 @@ def row_page(row: OutboxMessage, *, request: HttpRequest, now: datetime) -> dict
     neighbours = queries.list_neighbours(key=row.message_key, message_id=row.pk, limit=NEIGHBOURS)
     return {
         "row": row,
-        "sentence": words.sentence_of(row, standing, now=now),
+        "sentence": words.sentence_of(row, standing=standing, now=now),
         "tone": _tone(row, now=now),
         "story": story_of(
             row,

@@ -66,15 +66,20 @@ def _workers(look: Overview) -> Iterator[Finding]:
     consumers = [worker for worker in look.workers_of(Worker.Kind.CONSUMER) if worker.is_live]
     if not relays:
         yield _bad("no_relay", _("No relay is at work: nothing is published."), Place.RELAYS)
+    slots = max((int(relay.state.get("slots") or 1) for relay in relays), default=0)
+    if len(relays) < slots:
+        parts = {"live": len(relays), "slots": slots}
+        text = _("Only %(live)s of %(slots)s relays are at work: events of the other keys wait.") % parts
+        yield _bad("relay_missing", text, Place.RELAYS)
     if any(relay.is_breaker_open for relay in relays):
-        text = _("The broker does not answer: relays wait for it, and nothing is lost.")
-        yield _bad("broker_away", text, Place.RELAYS)
+        away = _("The broker does not answer: relays wait for it, and nothing is lost.")
+        yield _bad("broker_away", away, Place.RELAYS)
     if not consumers:
         yield _bad("no_consumer", _("No consumer is at work: nothing is handled."), Place.CONSUMERS)
     for consumer in consumers:
         if consumer.busy_seconds > BUSY_SECONDS:
-            parts = {"name": consumer.name, "time": compact_duration(consumer.busy_seconds)}
-            yield _late("busy", _("%(name)s has had the same batch for %(time)s.") % parts, Place.CONSUMERS)
+            who = {"name": consumer.name, "time": compact_duration(consumer.busy_seconds)}
+            yield _late("busy", _("%(name)s has had the same batch for %(time)s.") % who, Place.CONSUMERS)
 
 
 def _decisions(look: Overview) -> Iterator[Finding]:

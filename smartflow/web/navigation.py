@@ -14,6 +14,9 @@ _GROUPS: list[tuple[Any, list[tuple[Any, str, str, str]]]] = [
         [
             (_("Rows"), "admin:outbox_outboxmessage_changelist", "outbox", "outbox.view_outboxmessage"),
             (_("Dead letters"), "admin:outbox_deadletter_changelist", "report", "outbox.view_outboxmessage"),
+            (_("Blocked keys"), "admin:outbox_keyhold_changelist", "block", "outbox.view_outboxmessage"),
+            (_("Event types"), "admin:outbox_event_types", "toggle_on", "outbox.view_outboxmessage"),
+            (_("Operator actions"), "admin:outbox_operatoraction_changelist", "gavel", "outbox.view_operatoraction"),
         ],
     ),
     (

@@ -5,7 +5,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chat.contracts import RunState
-from outbox.models import Status
+from outbox.models import KeyHold, Status
+from smartflow.kernel.clock import utc_now
 from tests.admin_rows import make_chat, make_history, make_row, make_run, make_session, operator_client
 from tests.factories import make_user
 
@@ -19,6 +20,10 @@ LISTS = {
     "/admin/outbox/outboxmessage/": lambda n: make_row(),
     "/admin/outbox/outboxmessage/?status=consumed": lambda n: make_row(Status.CONSUMED),
     "/admin/outbox/outboxmessage/?q=k": lambda n: make_row(key="k"),
+    "/admin/outbox/outboxmessage/?status=ready": lambda n: make_row(),
+    "/admin/outbox/outboxmessage/?status=waiting": lambda n: make_row(next_retry_at=utc_now()),
+    "/admin/outbox/outboxmessage/?q=r": lambda n: make_row(request_id="r"),
+    "/admin/outbox/keyhold/": lambda n: KeyHold.objects.create(message_key=f"k{n}", head_id=n, since=utc_now()),
     "/admin/outbox/deadletter/": lambda n: make_row(Status.DEAD),
     "/admin/chat/agentchat/": lambda n: make_chat(make_user(f"u{n}")),
     "/admin/chat/chatrun/": lambda n: make_run(make_chat(make_user(f"u{n}")), state=RunState.RUNNING),
@@ -87,10 +92,34 @@ def test_row_page_costs_the_same_with_few_and_with_many_neighbours():
     assert len(many) == len(few)
 
 
-def test_overview_counts_no_more_than_the_cap():
-    client = operator_client(*ALL_PERMISSIONS)
-    with CaptureQueriesContext(connection) as captured:
+def test_overview_costs_the_same_with_few_and_with_many_rows_and_counts_no_more_than_the_cap():
+    client = operator_client("outbox.view_outboxmessage")
+    client.get("/admin/overview/")
+    with CaptureQueriesContext(connection) as few:
         client.get("/admin/overview/")
-    counts = [query["sql"] for query in captured if "COUNT(" in query["sql"].upper()]
-    assert len(counts) == 5
-    assert all("LIMIT 10001" in sql for sql in counts)
+    for number in range(15):
+        head = make_row(Status.DEAD, key=f"k{number}")
+        KeyHold.objects.create(message_key=head.message_key, head_id=head.pk, since=head.created_at)
+        for _ in range(3):
+            make_row(key=head.message_key)
+    with CaptureQueriesContext(connection) as many:
+        client.get("/admin/overview/")
+    # nobody is blocked at first: then the heads need not be read; four are the session, the user and the permissions
+    assert (len(few), len(many)) == (11, 12)
+    counts = [query["sql"] for query in many if "COUNT(" in query["sql"].upper()]
+    assert len(counts) == 2
+    for sql in counts:
+        assert sql.count("COUNT(") == sql.count("LIMIT 1001") + sql.count("LIMIT 10001")
+
+
+def test_key_page_costs_the_same_with_few_and_with_many_rows():
+    client = operator_client(*ALL_PERMISSIONS)
+    url = "/admin/outbox/outboxmessage/key/?key=k"
+    costs = []
+    for count in (2, 60):
+        for _ in range(count):
+            make_row(key="k")
+        with CaptureQueriesContext(connection) as captured:
+            client.get(url)
+        costs.append(len(captured))
+    assert costs[0] == costs[1] <= 16
