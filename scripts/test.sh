@@ -36,6 +36,8 @@ if ! command -v chromium >/dev/null && ! "$python" scripts/services.py install -
   [ "${SMARTFLOW_REQUIRE_SERVICES-}" != 1 ] || failed=1
 fi
 
+command -v promtool >/dev/null || echo "SKIPPED: promtool on the alert rules (in the Debian package prometheus)"
+
 suite "embedded defaults" \
   env -u DATABASE_URL -u REDIS_URL -u KAFKA_BOOTSTRAP_SERVERS -u CELERY_BROKER_URL \
   "$python" -m pytest --ignore=tests/services -m "not services" "$@"
