@@ -7,8 +7,9 @@ holds the result.
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import cast
 
@@ -21,6 +22,7 @@ from outbox.transports.base import (
     Delivery,
     Headers,
     OutgoingMessage,
+    PartitionPosition,
     PublishedRow,
     PublishFailure,
     PublishResult,
@@ -28,7 +30,8 @@ from outbox.transports.base import (
     TransportUnavailable,
 )
 from outbox.transports.kafka_settings import MAX_MESSAGE_BYTES, common_settings, consumer_settings, producer_settings
-from outbox.transports.stall import Offsets, Partition, StallWatch
+from outbox.transports.set_aside import SetAside
+from outbox.transports.stall import Offsets, Partition, StallWatch, is_passed_over
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +75,7 @@ class KafkaTransport:
         seen = _look_from_outside({row.topic for row in rows})
         if seen is None:
             raise TransportUnavailable("the broker does not say how far the group is")
-        return {row.outbox_id for row in rows if _is_passed_over(row, seen)}
+        return {row.outbox_id for row in rows if is_passed_over(row, seen)}
 
     def check(self, *, timeout_seconds: float = 1.0) -> None:
         """Ask for the cluster's metadata. Raises: TransportUnavailable."""
@@ -188,12 +191,15 @@ class KafkaConsumer:
     def _start_anew(self) -> None:
         self._is_subscribed = False
         self._watch = StallWatch(window_seconds=self._window_seconds, look=partial(_look_from_outside, all_topics()))
+        self._aside = SetAside(most_bytes=8 * MAX_MESSAGE_BYTES)
         self._consumer = Consumer(consumer_settings())
 
     def poll(self, *, max_messages: int, timeout_seconds: float) -> list[Delivery]:
         """Return the next messages. Errors of the connection are waited out by librdkafka itself."""
         if not self._is_subscribed and not self._subscribe():
             raise TransportUnavailable("the topics cannot be read or created")
+        if aside := self._aside.take(max_messages):
+            return aside
         started = time.monotonic()
         try:
             # consume() waits for a full batch or the whole timeout, so only the first message is waited for
@@ -209,6 +215,21 @@ class KafkaConsumer:
         elif self._watch.is_stalled(silent_seconds=min(time.monotonic() - started, timeout_seconds)):
             self._replace()
         return deliveries
+
+    def keep_alive(self) -> None:
+        """Answer the broker; what arrives is set aside, because pausing waits for librdkafka without a limit."""
+        if self._is_subscribed and not self._aside.is_full():
+            with suppress(KafkaException):
+                self._aside.add(self._sort_out(self._consumer.consume(1, 0)))
+
+    def positions(self) -> list[PartitionPosition]:
+        """Return how far this member is, from what the client knows."""
+        return self._watch.positions(self._end_of)
+
+    def _end_of(self, place: Partition) -> int:
+        with suppress(KafkaException):
+            return self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)[1]
+        return 0
 
     def _sort_out(self, messages: list[Message]) -> list[Delivery]:
         deliveries = []
@@ -234,12 +255,17 @@ class KafkaConsumer:
         # Topics first: a subscription to an absent topic learns of it only at the next refresh of the metadata.
         if not ensure_topics(all_topics(), timeout_seconds=_PROBE_SECONDS):
             return False
-        watch = self._watch  # of this client: one that closes in the background still reports what it loses
+        watch, aside = self._watch, self._aside  # of this client: one that closes aside still reports what it loses
+
+        def lose(_consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            watch.note_lost(_numbers(partitions))
+            aside.forget(_numbers(partitions))
+
         self._consumer.subscribe(
             all_topics(),
             on_assign=lambda _consumer, partitions: watch.note_owned(_numbers(partitions)),
-            on_revoke=lambda _consumer, partitions: watch.note_lost(_numbers(partitions)),
-            on_lost=lambda _consumer, partitions: watch.note_lost(_numbers(partitions)),
+            on_revoke=lose,
+            on_lost=lose,
         )
         self._is_subscribed = True
         return True
@@ -291,14 +317,6 @@ def _offsets(observer: Consumer, committed: TopicPartition, deadline: float) -> 
     left = max(deadline - time.monotonic(), 0.01)
     low, end = observer.get_watermark_offsets(TopicPartition(committed.topic, committed.partition), timeout=left)
     return Offsets(low=low, end=end, committed=committed.offset)
-
-
-def _is_passed_over(row: PublishedRow, seen: Mapping[Partition, Offsets]) -> bool:
-    """Tell whether nobody will be given the row's message again; a topic that was made anew knows no such offset."""
-    if row.partition is None or row.offset is None:
-        return False
-    offsets = seen.get((row.topic, row.partition))
-    return offsets is None or row.offset < max(offsets.low, offsets.committed) or row.offset >= offsets.end
 
 
 def _numbers(partitions: list[TopicPartition]) -> list[Partition]:

@@ -7,6 +7,8 @@ because a member that is stuck cannot be asked.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from outbox.transports.base import PartitionPosition, PublishedRow
+
 Partition = tuple[str, int]
 """Topic and number."""
 
@@ -59,6 +61,15 @@ class StallWatch:
         """Take note of a message that arrived, whether or not it will be acknowledged."""
         self._positions[partition] = offset + 1
 
+    def positions(self, end_of: Callable[[Partition], int]) -> list[PartitionPosition]:
+        """Return how far this member is in each of its partitions; where nothing has come yet, nothing waits."""
+        found = []
+        for topic, number in sorted(self._owned):
+            end = max(end_of((topic, number)), 0)
+            position = self._positions.get((topic, number), end)
+            found.append(PartitionPosition(topic=topic, partition=number, position=position, end=max(end, position)))
+        return found
+
     def is_stalled(self, *, silent_seconds: float) -> bool:
         """Take note of a poll that brought nothing, and tell whether the member should start anew."""
         self._silent_seconds += silent_seconds
@@ -81,3 +92,11 @@ class StallWatch:
                 known = self._waiting.get(partition, fresh)
                 found[partition] = known if known.position == position else fresh
         return found
+
+
+def is_passed_over(row: PublishedRow, seen: dict[Partition, Offsets]) -> bool:
+    """Tell whether nobody will be given the row's message again; a topic that was made anew knows no such offset."""
+    if row.partition is None or row.offset is None:
+        return False
+    offsets = seen.get((row.topic, row.partition))
+    return offsets is None or row.offset < max(offsets.low, offsets.committed) or row.offset >= offsets.end
