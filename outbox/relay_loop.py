@@ -5,10 +5,9 @@ second somebody looks for rows whose time has come.
 """
 
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from time import monotonic
 
 from django.db.models import Max
 
@@ -32,12 +31,11 @@ class Due:
     """Something to do from time to time."""
 
     every_seconds: float
-    monotonic: Callable[[], float]
     at: float = 0.0
 
     def is_due(self) -> bool:
         """Tell whether it is time, and begin to wait for the next time."""
-        now = self.monotonic()
+        now = monotonic()
         if now < self.at:
             return False
         self.at = now + self.every_seconds
@@ -66,16 +64,15 @@ class RelayLoop:
         self._share = Share(first=self._first, last=self._last, start=self._first)
         self._wakeups = wakeups
         self._stop = stop
-        self._monotonic = time.monotonic
         # Everybody sweeps for everybody, so that no retry waits for a relay that is gone, and each in its turn.
-        self._sweep = Due(every_seconds=SWEEP_SECONDS * slots, monotonic=self._monotonic)
-        self._beat = Due(every_seconds=HEARTBEAT_SECONDS, monotonic=self._monotonic)
-        self._written = Due(every_seconds=WRITTEN_SECONDS, monotonic=self._monotonic)
+        self._sweep = Due(every_seconds=SWEEP_SECONDS * slots)
+        self._beat = Due(every_seconds=HEARTBEAT_SECONDS)
+        self._written = Due(every_seconds=WRITTEN_SECONDS)
 
     def run(self, *, owner: str, history: History, seconds: float) -> None:
         """Relay for so many seconds."""
-        until = self._monotonic() + seconds
-        while not self._stop.is_set() and (left := until - self._monotonic()) > 0:
+        until = monotonic() + seconds
+        while not self._stop.is_set() and (left := until - monotonic()) > 0:
             if not self._keep_house(owner, history):
                 return
             if self._relay.is_blocked():
@@ -98,7 +95,7 @@ class RelayLoop:
         self._share = replace(self._share, start=start if start <= self._last else self._first)
 
     def _seconds_to_house(self) -> float:
-        return max(min(self._sweep.at, self._beat.at) - self._monotonic(), 0.0)
+        return max(min(self._sweep.at, self._beat.at) - monotonic(), 0.0)
 
     def _keep_house(self, owner: str, history: History) -> bool:
         """Do what is due; false when the slot is another's by now."""

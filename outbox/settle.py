@@ -58,15 +58,15 @@ def settle_published(
         return 0
     known = positions or {}
     places = json.dumps([(pk, *known.get(pk, (None, None))) for pk in sorted(ids)])
-    parameters: tuple[str | datetime, ...]
+    moment = str(connection.ops.adapt_datetimefield_value(now))
     if connection.vendor == "mysql":
-        sql, parameters = _SET.format(joined=f"JOIN {_MYSQL_PLACES}", source=""), (places, now, now, by, token)
+        sql, parameters = _SET.format(joined=f"JOIN {_MYSQL_PLACES}", source=""), (places, moment, moment, by, token)
     else:
-        sql, parameters = _SET.format(joined="", source=f"FROM {_SQLITE_PLACES}"), (now, now, by, places, token)
+        sql, parameters = _SET.format(joined="", source=f"FROM {_SQLITE_PLACES}"), (moment, moment, by, places, token)
     return repeat_on_conflict(lambda: _execute(sql, parameters))
 
 
-def _execute(sql: str, parameters: Sequence[str | datetime]) -> int:
+def _execute(sql: str, parameters: Sequence[str]) -> int:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return int(cursor.rowcount)

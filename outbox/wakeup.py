@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # Larger longest wait without hints: fewer queries while nothing happens, and the first event after a rest is later.
 LONGEST_REST_SECONDS = 1.0
 SHORTEST_POLL_SECONDS = 0.005
-LONGEST_POLL_SECONDS = 0.2
+LONGEST_POLL_SECONDS = 0.25
 _CONNECT_SECONDS = 0.3
 _ANSWER_SECONDS = 0.5
 _RETRY_SECONDS = 1.0
