@@ -15,6 +15,7 @@ from django.db.models.functions import Left
 from outbox.models import OutboxMessage, Status
 from outbox.queries import list_overtaken_ids
 from outbox.registry import blocking_types
+from outbox.walk import rows_of_status
 from smartflow.kernel.counts import BoundedCount
 
 # Up to here a dry run counts exactly.
@@ -26,8 +27,6 @@ STEP = 1000
 # So many rows are moved at once; more are moved in the background.
 SMALL = 500
 ERROR_LENGTH = 255
-
-_COLUMNS = ("id", "biz_type", "reason", "created_at", "updated_at", "discarded_at")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +66,10 @@ class Selection:
             known["ids"] = tuple(known["ids"])
         return cls(**known)
 
-    def fits(self, row: dict[str, Any]) -> bool:
-        """Tell whether a dead row, as `_COLUMNS` reads it, fits the filter."""
-        return (
-            self.event_type in ("", row["biz_type"])
-            and (row["reason"] or "").startswith(self.error)
-            and (row["discarded_at"] is not None) == self.is_discarded
-            and (self.written_before is None or row["created_at"] < self.written_before)
-            and (self.parked_before is None or row["updated_at"] <= self.parked_before)
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One step of the walk: the ids that fit, and how far it came."""
+    """One step of the walk: the ids that fit, how far it came, and how many rows it looked at at most."""
 
     ids: list[int]
     last_id: int
@@ -127,19 +116,20 @@ def look_at_dead_letters(
     Look at the next `limit` dead rows after a place, or with `before_id` at those before it, and return which fit.
 
     Order:  by id, downwards with `before_id`.
-    Source: idx_outbox_status_id, or idx_outbox_key_status when a key is given; one statement.
+    Source: idx_outbox_status_id, or idx_outbox_key_status when a key is given: first the end of the step, from the
+            index alone, then the rows up to there.
     """
     if selection.ids is not None:
         return _look_at_ids(selection.ids, after_id, limit)
-    rows = _dead_rows(selection).order_by("id" if before_id is None else "-id")
-    rows = rows.filter(id__gt=after_id) if before_id is None else rows.filter(id__lt=before_id)
-    seen = list(rows.annotate(reason=Left("last_error", ERROR_LENGTH)).values(*_COLUMNS)[:limit])
-    return Look(
-        ids=[row["id"] for row in seen if selection.fits(row)],
-        last_id=seen[-1]["id"] if seen else after_id if before_id is None else before_id,
-        looked_at=len(seen),
-        is_end=len(seen) < limit,
-    )
+    is_upwards = before_id is None
+    rows = _dead_rows(selection, is_upwards=is_upwards)
+    rows = rows.filter(id__gt=after_id) if is_upwards else rows.filter(id__lt=before_id)
+    last = rows.values_list("id", flat=True)[limit - 1 : limit].first()
+    if last is not None:
+        rows = rows.filter(id__lte=last) if is_upwards else rows.filter(id__gte=last)
+    ids = list(_fitting(rows, selection).values_list("id", flat=True)[:limit])
+    start = after_id if before_id is None else before_id
+    return Look(ids=ids, last_id=last or (ids[-1] if ids else start), looked_at=limit, is_end=last is None)
 
 
 def _look_at_ids(ids: Sequence[int], after_id: int, limit: int) -> Look:
@@ -148,18 +138,32 @@ def _look_at_ids(ids: Sequence[int], after_id: int, limit: int) -> Look:
     return Look(
         ids=list(dead.values_list("id", flat=True)) if chosen else [],
         last_id=chosen[-1] if chosen else after_id,
-        looked_at=len(chosen),
+        looked_at=limit,
         is_end=len(chosen) < limit,
     )
 
 
-def _dead_rows(selection: Selection) -> QuerySet[OutboxMessage]:
-    rows = OutboxMessage.objects.filter(status=Status.DEAD)
-    if selection.key:
-        rows = rows.filter(message_key=selection.key)
-    if selection.up_to_id is not None:
-        rows = rows.filter(id__lte=selection.up_to_id)
+def _fitting(rows: QuerySet[OutboxMessage], selection: Selection) -> QuerySet[OutboxMessage]:
+    rows = rows.filter(discarded_at__isnull=not selection.is_discarded)
+    if selection.event_type:
+        rows = rows.filter(biz_type=selection.event_type)
+    if selection.error:
+        # Not LIKE, which is blind to case on SQLite.
+        rows = rows.annotate(beginning=Left("last_error", len(selection.error))).filter(beginning=selection.error)
+    if selection.written_before is not None:
+        rows = rows.filter(created_at__lt=selection.written_before)
+    if selection.parked_before is not None:
+        rows = rows.filter(updated_at__lte=selection.parked_before)
     return rows
+
+
+def _dead_rows(selection: Selection, *, is_upwards: bool) -> QuerySet[OutboxMessage]:
+    if selection.key:
+        rows = OutboxMessage.objects.filter(message_key=selection.key, status=Status.DEAD)
+        rows = rows.order_by("id" if is_upwards else "-id")
+    else:
+        rows = rows_of_status(status=Status.DEAD, is_upwards=is_upwards)
+    return rows if selection.up_to_id is None else rows.filter(id__lte=selection.up_to_id)
 
 
 def walk_dead_letters(*, selection: Selection) -> Iterator[Look]:

@@ -14,6 +14,7 @@ from django.db.models import F
 from outbox.claim import unlocked
 from outbox.database_errors import repeat_on_conflict
 from outbox.models import Attempt, MinuteCount, OutboxMessage, Status, Worker
+from outbox.walk import rows_of_status
 from smartflow.kernel.counts import BoundedCount
 
 # Larger: fewer statements, and longer transactions beside the flow's.
@@ -88,7 +89,7 @@ def _look_for_finished(status: str, older_than: datetime, after_id: int, limit: 
     if status not in (Status.CONSUMED, Status.DEAD):
         raise ValueError(f"rows that are {status} are not finished")
     moment = "consumed_at" if status == Status.CONSUMED else "discarded_at"
-    rows = OutboxMessage.objects.filter(status=status, id__gt=after_id).order_by("id")
+    rows = rows_of_status(status=status).filter(id__gt=after_id)
     seen = list(rows.values_list("id", moment, "created_at")[:limit])
     return _FinishedLook(
         ids=[pk for pk, finished_at, _ in seen if finished_at is not None and finished_at < older_than],

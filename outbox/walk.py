@@ -1,0 +1,20 @@
+"""Rows of one status by id, for whoever reads them a step at a time and goes on where the last step ended."""
+
+from django.db import connection
+from django.db.models import QuerySet
+
+from outbox.models import OutboxMessage
+
+
+def rows_of_status(*, status: str, is_upwards: bool = True) -> QuerySet[OutboxMessage]:
+    """
+    Return the rows of a status in the order of id, so that a further condition on id enters the index in the middle.
+
+    Source: MariaDB 10.11, measured: for `status = … AND id > …` it chooses `ref` access and reads every entry from the
+            status's first one on; a walk would cost the square of its length. The same said as a range costs a step.
+    """
+    if connection.vendor == "mysql":
+        rows = OutboxMessage.objects.filter(status__gte=status, status__lte=status)
+    else:
+        rows = OutboxMessage.objects.filter(status=status)
+    return rows.order_by("status", "id") if is_upwards else rows.order_by("-status", "-id")
