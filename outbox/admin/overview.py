@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from outbox.admin.chart import chart_of, rate_text
 from outbox.admin.panels import panels_of
 from outbox.database_clock import database_now
-from outbox.queries import Finding, Overview, Place, Severity, find_troubles, overview
+from outbox.queries import Finding, Overview, Place, Severity, list_troubles, overview
 from outbox.queries.verdict import LATE_SECONDS
 from smartflow.kernel.durations import compact_duration
 
@@ -52,7 +52,7 @@ class Card:
 def console() -> dict[str, Any]:
     """Return the template's context of the overview (outbox/overview.html). Reads: outbox.queries.overview."""
     look = overview(now=database_now())
-    troubles = find_troubles(look)
+    troubles = list_troubles(look=look)
     return {
         "headline": _headline(look, troubles),
         "tone": _tone(troubles),

@@ -17,7 +17,7 @@ from outbox.queries.keys import (
     list_request_ids,
     list_rows,
 )
-from outbox.queries.verdict import Finding, Place, Severity, find_troubles
+from outbox.queries.verdict import Finding, Place, Severity, list_troubles
 
 __all__ = [
     "COUNT_CAP",
@@ -28,7 +28,6 @@ __all__ = [
     "Place",
     "Severity",
     "depth_and_lag",
-    "find_troubles",
     "get_key_standing",
     "list_actions_on",
     "list_attempts",
@@ -37,5 +36,6 @@ __all__ = [
     "list_overtaken_ids",
     "list_request_ids",
     "list_rows",
+    "list_troubles",
     "overview",
 ]

@@ -214,7 +214,7 @@ def _blocked_key(hold: KeyHold, head: Mapping[str, Any], behind: str) -> Blocked
     )
 
 
-def reason_of(error: str | None) -> str:
+def _reason_of(error: str | None) -> str:
     """Return the kind of an error, which is how `last_error` begins: what a filter by error may be given."""
     return (error or "").partition(":")[0].partition("\n")[0][:REASON_LENGTH]
 
@@ -223,7 +223,7 @@ def _dead_groups() -> tuple[DeadGroup, ...]:
     newest = OutboxMessage.objects.filter(status=Status.DEAD).order_by("-id")
     rows = newest.annotate(reason=Left("last_error", REASON_LENGTH)).values_list("biz_type", "reason", "discarded_at")
     found = Counter(
-        (event_type, reason_of(reason)) for event_type, reason, discarded in rows[:DEAD_SEEN] if not discarded
+        (event_type, _reason_of(reason)) for event_type, reason, discarded in rows[:DEAD_SEEN] if not discarded
     )
     return tuple(
         DeadGroup(event_type=event_type, reason=reason, count=count)

@@ -53,7 +53,7 @@ class Finding:
     place: Place
 
 
-def find_troubles(look: Overview) -> list[Finding]:
+def list_troubles(*, look: Overview) -> list[Finding]:
     """Return what is wrong, the worst first; nothing when all is well."""
     order = list(Severity)
     return sorted(
