@@ -1,6 +1,6 @@
 # Every command of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test services services-stop services-status bench check lint types borders fix messages lock clean
+.PHONY: help run test services services-stop services-status bench bench-outbox check lint types borders fix messages lock clean
 
 BIN := .venv/bin
 SERVICES = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3) scripts/services.py
@@ -30,6 +30,10 @@ services-status: ## Say which services run and where
 bench: ## Measure the added latency and the outbox beside the raw floor
 	@scripts/setup.sh --dev
 	@$(BIN)/python -m bench
+
+bench-outbox: ## Measure the outbox, the raw floor and peers; LONG=1 adds a million pending rows
+	@scripts/setup.sh --dev
+	@$(BIN)/python -m bench outbox peers $(if $(LONG),long)
 
 check: lint types borders ## Lint, types and borders
 

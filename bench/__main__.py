@@ -1,4 +1,4 @@
-"""`python -m bench [first-token] [outbox] [profile] [--runs 3] [--quick]`: measure, print tables, write results.json.
+"""`python -m bench [first-token] [outbox] [peers] [long] [profile]`: measure, print tables, write results.json.
 
 Ends only what it started, also when it is interrupted, and stops by itself when its time is up.
 """
@@ -19,19 +19,25 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from bench import first_token, outbox, report
+from bench import first_token, long_drain, outbox, report
 from bench.figures import Load
 from bench.installation import Installation
+from bench.peers.measure import PeerEffort, measure_peers
 from bench.processes import ROOT, BenchFailed
 from bench.servers import Corner, ServersAbsent, running_servers
 from bench.table import utc_text
 
 RESULTS = ROOT / "bench" / "results.json"
 QUICK_RESULTS = ROOT / "var" / "bench" / "results-quick.json"
-PARTS = ("first-token", "outbox", "profile")
-EFFORT = outbox.Effort(relay_rows=6000, consumer_seconds=3, steady_seconds=3)
-QUICK_EFFORT = outbox.Effort(relay_rows=1000, consumer_seconds=1, steady_seconds=1)
+PARTS = ("first-token", "outbox", "peers", "long", "profile")
+DEFAULT_PARTS = ("first-token", "outbox")
+EFFORT = outbox.Effort(relay_rows=20_000, consumer_seconds=5, steady_seconds=5)
+QUICK_EFFORT = outbox.Effort(relay_rows=2000, consumer_seconds=1, steady_seconds=1)
 PROFILE_EFFORT = outbox.Effort(relay_rows=3000, consumer_seconds=5, steady_seconds=0)
+PEER_EFFORT = PeerEffort(rows=4000, rate=outbox.RATE, seconds=3)
+QUICK_PEER_EFFORT = PeerEffort(rows=500, rate=100, seconds=1)
+# Enough for every part but the long one, which waits for its million rows.
+SECONDS, QUICK_SECONDS, LONG_SECONDS = 600, 150, 900
 SERVICES = "MariaDB, Redis, Kafka"
 
 
@@ -101,8 +107,30 @@ class Bench:
             self._measure_first_token(SERVICES, installation, model.base_url)
         if "outbox" in self._options.parts:
             self._measure_outbox(installation, corner)
+        if "peers" in self._options.parts:
+            self._measure_peers(corner)
+        if "long" in self._options.parts:
+            self._measure_long(installation, corner)
         if "profile" in self._options.parts:
             self._say(*outbox.OutboxBench(installation, corner, PROFILE_EFFORT).profile())
+
+    def _measure_peers(self, corner: Corner) -> None:
+        self._say("peers ...")
+        load = Load(self._load_before)
+        found = measure_peers(
+            redis_url=corner.environment()["CELERY_BROKER_URL"],
+            runs=self._options.runs,
+            effort=QUICK_PEER_EFFORT if self._options.quick else PEER_EFFORT,
+            may_go_on=self._timer.until(10),
+        )
+        self.results["peers"] = {"measured": utc_text(), **found, "load": load.report()}
+        self._say(report.show_peers(found), report.show_load(load.report()))
+
+    def _measure_long(self, installation: Installation, corner: Corner) -> None:
+        self._say("long ...")
+        found = long_drain.measure(installation, corner, is_quick=self._options.quick, load=Load(self._load_before))
+        self.results["long"] = {"measured": utc_text(), **found}
+        self._say(report.show_long(found), report.show_load(found["load"]))
 
     def _measure_first_token(self, name: str, installation: Installation, model_url: str) -> None:
         self._say(f"first token, {name} ...")
@@ -124,14 +152,16 @@ class Bench:
         """Return what has to be left for the outbox when another run of the first token is begun."""
         if "outbox" not in self._options.parts:
             return 5
-        return 40 if self._options.quick else 200
+        return 60 if self._options.quick else 400
 
     def _measure_outbox(self, installation: Installation, corner: Corner) -> None:
         self._say("outbox ...")
         quick = self._options.quick
         effort = QUICK_EFFORT if quick else EFFORT
         found = outbox.OutboxBench(installation, corner, effort).measure(
-            runs=self._options.runs, may_go_on=self._timer.until(10), load=Load(self._load_before)
+            runs=self._options.runs,
+            may_go_on=self._timer.until(150 if "peers" in self._options.parts else 10),
+            load=Load(self._load_before),
         )
         self.results["outbox"] = {"measured": utc_text(), **found}
         self._say(report.show_outbox(found), report.show_load(found["load"]))
@@ -164,18 +194,25 @@ def write(results: dict[str, Any], path: Path, command: str) -> None:
     path.write_text(json.dumps({**before, **parts}, indent=2, ensure_ascii=False) + "\n")
 
 
+def _seconds(options: argparse.Namespace) -> int:
+    seconds = QUICK_SECONDS if options.quick else SECONDS
+    return seconds + LONG_SECONDS if "long" in options.parts else seconds
+
+
 def main() -> int:
     """Return 0 when every chosen part was measured."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS), help="first-token and outbox when none is named")
+    parser.add_argument(
+        "parts", nargs="*", metavar="|".join(PARTS), help=f"{' and '.join(DEFAULT_PARTS)} when none is named"
+    )
     parser.add_argument("--runs", type=int, help="medians are over so many (3)")
     parser.add_argument("--quick", action="store_true", help="one short run, to see that it works; kept apart")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
-    options.parts = options.parts or ["first-token", "outbox"]
+    options.parts = options.parts or list(DEFAULT_PARTS)
     options.runs = options.runs or (1 if options.quick else 3)
-    bench = Bench(options, Timer(85 if options.quick else 350))
+    bench = Bench(options, Timer(_seconds(options)))
     started, code = time.monotonic(), 1
     try:
         bench.run()

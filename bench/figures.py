@@ -21,7 +21,7 @@ def medians(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float | Non
     found: dict[str, float | None] = {}
     for name in runs[0]:
         values = [value for run in runs if (value := run.get(name)) is not None]
-        found[name] = round(statistics.median(values), 2) if values else None
+        found[name] = round(statistics.median(values), 4) if values else None
     return found
 
 

@@ -1,6 +1,7 @@
 """One installation of the product: a fresh database, its processes as `make run` starts them."""
 
 import os
+import re
 import socket
 import urllib.error
 import urllib.request
@@ -8,14 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.processes import Process, wait_until
+from bench.statements import Statements
 
+_WORKER = (
+    "-m celery -A smartflow worker{beat} --pool threads --concurrency {threads} --without-mingle"
+    " --without-gossip --without-heartbeat --loglevel INFO"
+)
 COMMANDS = {
     "web": "-m uvicorn smartflow.asgi:application --host 127.0.0.1 --port {port} --no-access-log",
-    "worker": "-m celery -A smartflow worker --beat --pool threads --concurrency 4 --without-mingle"
-    " --without-gossip --without-heartbeat --loglevel INFO",
+    "worker": _WORKER.format(beat=" --beat", threads=4),
     "consumer": "manage.py consume_events",
+    # of several relays, each in a process of its own: a thread for its relay and nothing else
+    "relay": _WORKER.format(beat=" --hostname %h-{number}", threads=1),
+    "beat": "-m celery -A smartflow beat --loglevel INFO --schedule {folder}/beat",
 }
-READY_LINES = {"worker": " ready.", "consumer": "Consuming events."}
+READY_LINES = {"worker": " ready.", "relay": " ready.", "consumer": "Consuming events.", "beat": "is starting"}
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
 
 
@@ -30,11 +38,10 @@ class Installation:
             "PYTHONUNBUFFERED": "1",
             "DJANGO_SETTINGS_MODULE": "smartflow.settings",
             "SMARTFLOW_DATA_DIR": str(folder),
-            # A backlog that takes longer than the default to consume would be published again while it is measured.
-            "OUTBOX_RESCAN_SECONDS": "600",
             **variables,
         }
         self._running: dict[str, Process] = {}
+        self.statements = Statements(folder)
         self.run("migrate", "manage.py migrate --verbosity 0")
 
     @property
@@ -49,21 +56,29 @@ class Installation:
         finally:
             self.stop(name)
 
-    def spawn(self, name: str, command: str) -> Process:
+    def spawn(self, name: str, command: str, **variables: str) -> Process:
         """Start a command that runs beside others."""
-        process = Process(name, command.split(), self.environment, self.folder / f"{name}.log")
+        environment = {**self.environment, **self.statements.environment(name), **variables}
+        process = Process(name, command.split(), environment, self.folder / f"{name}.log")
         self._running[name] = process
         return process
 
-    def start(self, *names: str) -> None:
-        """Start processes of the product and wait until they take part."""
+    def start(self, *names: str, **variables: str) -> None:
+        """Start processes of the product and wait until they take part; `relay 2` is the second of its kind."""
         for name in names:
-            self.spawn(name, COMMANDS[name].format(port=self.port))
+            kind, _, number = name.partition(" ")
+            self.spawn(name, COMMANDS[kind].format(port=self.port, number=number, folder=self.folder), **variables)
         for name in names:
             if name == "web":
                 wait_until(self._answers, seconds=60, what="an answer of the web process")
             else:
-                self._running[name].wait_said(READY_LINES[name])
+                self._running[name].wait_said(READY_LINES[name.split(" ")[0]])
+
+    def count_lines(self, pattern: str) -> int:
+        """Return how many lines of all logs match."""
+        wanted = re.compile(pattern)
+        logs = (path.read_text(errors="replace").splitlines() for path in self.folder.glob("*.log"))
+        return sum(bool(wanted.search(line)) for lines in logs for line in lines)
 
     def stop(self, *names: str) -> None:
         """Stop processes and wait for their end."""

@@ -19,15 +19,16 @@ from urllib.parse import urlsplit
 import MySQLdb
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-BATCH = 200
+# As many as the product takes at once.
+RELAY_BATCH = 500
+CONSUMER_BATCH = 200
 DEADLOCK = 1213
 LEASE = timedelta(seconds=10)
 # How long the relay rests when there was nothing to claim; the product is nudged by each commit instead.
 IDLE_SECONDS = 0.005
 CLAIM = (
-    "SELECT id, event_id, message_key, payload FROM agent_outbox_messages WHERE status = 'pending'"
-    " AND (next_retry_at IS NULL OR next_retry_at <= %s) AND (lease_until IS NULL OR lease_until <= %s)"
-    " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
+    "SELECT id, event_id, message_key, payload FROM agent_outbox_messages WHERE ready_shard BETWEEN 0 AND 63"
+    " AND (lease_until IS NULL OR lease_until <= %s) ORDER BY ready_shard, id LIMIT %s"
 )
 INSERT = (
     "INSERT INTO chat_histories (chat_id, user_id, message_content, role, tokens_consumed, source_event_id, run_id,"
@@ -40,7 +41,7 @@ COUNT_CHAT = (
 COUNT_USER = "UPDATE users SET token_usage = token_usage + %s WHERE id = %s"
 CONSUMED = (
     "UPDATE agent_outbox_messages SET status = 'consumed', published_at = COALESCE(published_at, %s),"
-    " consumed_at = %s, claim_token = NULL, lease_until = NULL, updated_at = %s WHERE id IN %s"
+    " consumed_at = %s, ready_shard = NULL, claim_token = NULL, lease_until = NULL, updated_at = %s WHERE id IN %s"
     " AND status NOT IN ('consumed', 'dead')"
 )
 
@@ -103,7 +104,7 @@ def relay(topic: str) -> Callable[[], None]:
 
     def step() -> None:
         moment, token = now(), str(uuid.uuid4())
-        rows = database.rows(CLAIM, moment, moment, BATCH)
+        rows = database.rows(CLAIM, moment, RELAY_BATCH)
         if not rows:
             database.commit()
             time.sleep(IDLE_SECONDS)
@@ -122,15 +123,15 @@ def relay(topic: str) -> Callable[[], None]:
 
     def settle(ids: list[int], token: str, moment: datetime) -> None:
         database.write(
-            "UPDATE agent_outbox_messages SET status = 'published', published_at = %s, claim_token = NULL,"
-            " lease_until = NULL, updated_at = %s WHERE id IN %s AND status = 'pending' AND claim_token = %s",
+            "UPDATE agent_outbox_messages SET status = 'published', published_at = %s, ready_shard = NULL,"
+            " claim_token = NULL, lease_until = NULL, updated_at = %s WHERE id IN %s AND claim_token = %s",
             *(moment, moment, ids, token),
         )
 
     return step
 
 
-def consume(topic: str, group: str, *, is_batched: bool) -> Callable[[], None]:
+def consume(topic: str, group: str) -> Callable[[], None]:
     """Return one step: poll, write what the messages ask for, store the offsets."""
     database = Database()
     consumer = Consumer(
@@ -147,10 +148,10 @@ def consume(topic: str, group: str, *, is_batched: bool) -> Callable[[], None]:
     def step() -> None:
         # `consume` returns early only when it has all it was asked for: wait for one, then take what is there.
         messages = consumer.consume(1, 0.1)
-        messages += consumer.consume(BATCH - 1, 0) if messages else []
+        messages += consumer.consume(CONSUMER_BATCH - 1, 0) if messages else []
         good = [message for message in messages if message.error() is None]
-        for chosen in [good] if is_batched and good else ([message] for message in good):
-            database.repeat(partial(_apply, database, chosen))
+        if good:
+            database.repeat(partial(_apply, database, good))
         latest = {(message.topic(), message.partition()): message.offset() for message in good}
         for (name, partition), offset in latest.items():
             consumer.store_offsets(offsets=[TopicPartition(name, partition, offset + 1)])
@@ -196,16 +197,13 @@ def _history(event_id: str, event: dict[str, Any], moment: datetime) -> tuple[ob
 def main() -> None:
     """Run one part until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m bench.raw", description=__doc__)
-    parser.add_argument("part", choices=("relay", "consume-single", "consume-batched"))
+    parser.add_argument("part", choices=("relay", "consume"))
     parser.add_argument("--topic", required=True)
     parser.add_argument("--group", default="")
     options = parser.parse_args()
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
-    if options.part == "relay":
-        step = relay(options.topic)
-    else:
-        step = consume(options.topic, options.group, is_batched=options.part == "consume-batched")
+    step = relay(options.topic) if options.part == "relay" else consume(options.topic, options.group)
     print("ready", flush=True)
     while not stopping:
         step()

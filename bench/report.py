@@ -2,10 +2,18 @@
 
 from typing import Any
 
-ROWS = (
-    ("relay alone", "relay", "raw_relay", None),
-    ("consumer alone", "consumer", "raw_consumer_single", "raw_consumer_batched"),
-    ("pipeline", "pipeline", "raw_pipeline_single", "raw_pipeline_batched"),
+RATES = (
+    ("commit → consumed, 10 rows a key", "pipeline", "raw_pipeline"),
+    ("commit → consumed, one hot key", "one_key_pipeline", "raw_pipeline"),
+    ("relay alone, one process", "relay", "raw_relay"),
+    ("relays alone, four processes", "four_relays", "raw_relay"),
+    ("consumer alone", "consumer", "raw_consumer"),
+)
+STATEMENTS = (
+    ("relay, a message", "worker_statements_per_message", "worker_with_commits_per_message"),
+    ("consumer, a message", "consumer_statements_per_message", "consumer_with_commits_per_message"),
+    ("worker at rest, a second", "idle_worker_queries_per_second", None),
+    ("consumer at rest, a second", "idle_consumer_queries_per_second", None),
 )
 
 
@@ -33,31 +41,61 @@ def show_first_token(parts: dict[str, Any]) -> str:
 
 
 def show_outbox(found: dict[str, Any]) -> str:
-    """Return the tables of rates and latencies."""
-    return f"{_show_rates(found['figures'])}\n\n{_show_latencies(found['figures'])}"
+    """Return the tables of rates, latencies and statements."""
+    figures = found["figures"]
+    parts = (_show_rates(figures), _show_latencies(figures), _show_statements(figures, found["append"]))
+    locks = f"lock errors in all logs: {found['lock_errors_in_logs']}"
+    shares = ", ".join(f"{name} {value}" for name, value in found["ratios"].items())
+    return "\n\n".join((*parts, shares, locks))
 
 
 def _show_rates(figures: dict[str, Any]) -> str:
-    rows: list[tuple[object, ...]] = [("rows/s", "SmartFlow", "raw", "share", "raw, 200 a transaction", "share")]
-    for name, ours, single, batched in ROWS:
-        cells: list[object] = [name, figures[ours]]
-        for floor in (single, batched):
-            value = figures[floor] if floor else None
-            cells += [value, f"{figures[ours] / value:.0%}" if value else None]
-        rows.append(tuple(cells))
+    rows: list[tuple[object, ...]] = [("rows/s", "SmartFlow", "raw", "share")]
+    for name, ours, floor in RATES:
+        rows.append((name, figures[ours], figures[floor], f"{figures[ours] / figures[floor]:.0%}"))
     return _table(*rows)
 
 
 def _show_latencies(figures: dict[str, Any]) -> str:
-    rows: list[tuple[object, ...]] = [("ms after the commit", "events/s", "SmartFlow", "raw")]
+    rows: list[tuple[object, ...]] = [("ms after the commit", "SmartFlow", "raw")]
     for name in ("acknowledged", "consumed"):
-        for rate in (100, 300):
-            cells = [
-                " / ".join(str(figures[f"{prefix}at_{rate}_{name}_p{share}_ms"]) for share in (50, 95, 99))
-                for prefix in ("", "raw_")
-            ]
-            rows.append((name, f"{rate} (written {figures[f'at_{rate}_written']:.0f})", *cells))
+        cells = [
+            " / ".join(str(figures[f"{prefix}{name}_p{share}_ms"]) for share in (50, 95, 99)) for prefix in ("", "raw_")
+        ]
+        rows.append((name, *cells))
+    rows.append(("events/s written", figures["written"], figures["raw_written"]))
     return _table(*rows) + "\n(p50 / p95 / p99)"
+
+
+def _show_statements(figures: dict[str, Any], append: dict[str, float]) -> str:
+    rows: list[tuple[object, ...]] = [("statements", "read or write rows", "with begin, commit, savepoint")]
+    rows += [(name, figures[plain], figures[full] if full else None) for name, plain, full in STATEMENTS]
+    rows += [("append, INSERTs an event", append["single_inserts_per_event"], None)]
+    rows += [("append 100 in bulk, INSERTs an event", append["bulk_inserts_per_event"], None)]
+    return _table(*rows)
+
+
+def show_peers(found: dict[str, Any]) -> str:
+    """Return the table of the other projects."""
+    rows: list[tuple[object, ...]] = [("peer", "rows/s", "ms after the commit, p50 / p99")]
+    for name, figures in found["figures"].items():
+        rows.append((name, figures["rows_per_second"], f"{figures['p50_ms']} / {figures['p99_ms']}"))
+    return _table(*rows)
+
+
+def show_long(found: dict[str, Any]) -> str:
+    """Return the rates of the long drain."""
+    first, last = found["by_tenth"][0], found["by_tenth"][-1]
+    return _table(
+        ("pending, finished", "rows/s to Kafka", "first tenth", "last tenth", "last of first"),
+        (
+            f"{found['rows']['pending']:,}, {found['rows']['finished']:,}",
+            found["rows_per_second"],
+            first,
+            last,
+            f"{last / first:.0%}",
+        ),
+    )
 
 
 def show_load(load: dict[str, Any]) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import redis
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from bench.processes import PYTHON, ROOT
 
@@ -84,6 +84,7 @@ class Corner:
         connection.cursor().execute(f"CREATE DATABASE {self.name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
         connection.close()
         self._redis_number = self._claim_redis_number()
+        self.admin = AdminClient({"bootstrap.servers": self.kafka})
 
     def environment(self) -> dict[str, str]:
         """Return the variables of the product's processes."""
@@ -113,28 +114,34 @@ class Corner:
             **chosen,
         )
 
-    def forget_nudges(self) -> None:
-        """Empty the broker: nudges written while no worker ran would otherwise start passes later."""
+    def wake_relays(self) -> None:
+        """Say what a commit says: rows that SQL put in would else be found up to a second later."""
         with self._redis(self._redis_number) as client:
-            client.flushdb()
+            client.publish(f"{self.name}.outbox.wake", "*")
+
+    def count_messages(self, topic: str) -> int:
+        """Return how many messages a topic keeps."""
+        partitions = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
+        asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
+        return sum(future.result().offset for future in self.admin.list_offsets(asked).values())
 
     def close(self) -> None:
         """Remove everything."""
         connection = self.connect(database=None)
         connection.cursor().execute(f"DROP DATABASE {self.name}")
         connection.close()
-        self.forget_nudges()
+        with self._redis(self._redis_number) as client:
+            client.flushdb()
         with self._redis(0) as client:
             client.delete(_REDIS_KEY.format(number=self._redis_number))
         self._delete_topics()
 
     def _delete_topics(self) -> None:
-        admin = AdminClient({"bootstrap.servers": self.kafka})
         try:
-            mine = [topic for topic in admin.list_topics(timeout=10).topics if topic.startswith(f"{self.name}.")]
+            mine = [topic for topic in self.admin.list_topics(timeout=10).topics if topic.startswith(f"{self.name}.")]
         except KafkaException:
             return  # the broker is away; what it keeps is read by nobody
-        for future in admin.delete_topics(mine).values() if mine else ():
+        for future in self.admin.delete_topics(mine).values() if mine else ():
             future.exception(10)
 
     def _claim_redis_number(self) -> int:

@@ -1,5 +1,6 @@
 """The outbox table as the bench sees it: filled with the same backlog again and again, watched, asked for figures."""
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -8,8 +9,11 @@ from bench.figures import percentile
 from bench.processes import wait_until
 
 # All but `id`: every filling gets new ids, so that a message left over from an earlier one has no row.
-COLUMNS = "event_id, biz_type, message_key, payload, status, retry_count, max_retry, request_id, discard_reason"
-_WATCH_SECONDS = 0.1
+COLUMNS = (
+    "event_id, biz_type, message_key, payload, status, shard, ready_shard, retry_count, max_retry, request_id,"
+    " traceparent, published_by, consumed_by, discard_reason"
+)
+_WATCH_SECONDS = 0.02
 
 
 class OutboxTable:
@@ -25,11 +29,10 @@ class OutboxTable:
             cursor.execute(sql, parameters or None)
             return list(cursor.fetchall())
 
-    def keep_backlog(self) -> int:
-        """Copy the rows that the writer has just written, so that refill() can bring them back; return how many."""
-        self.rows("DROP TABLE IF EXISTS bench_backlog")
-        self.rows("CREATE TABLE bench_backlog AS SELECT * FROM agent_outbox_messages WHERE status = 'pending'")
-        return int(self.rows("SELECT COUNT(*) FROM bench_backlog")[0][0])
+    def keep_backlog(self, name: str) -> None:
+        """Copy the rows that the writer has just written, so that refill() can bring them back."""
+        self.rows(f"DROP TABLE IF EXISTS bench_{name}")
+        self.rows(f"CREATE TABLE bench_{name} AS SELECT * FROM agent_outbox_messages WHERE status = 'pending'")
 
     def clear(self) -> None:
         """Empty the outbox and the history. Ids go on from where they were."""
@@ -38,51 +41,40 @@ class OutboxTable:
         self.rows("TRUNCATE chat_histories")
         self.rows(f"ALTER TABLE agent_outbox_messages AUTO_INCREMENT = {following}")
 
-    def refill(self, count: int, topic: str) -> None:
+    def refill(self, name: str, count: int, topic: str) -> None:
         """Put the backlog's first rows in again, in order, and let the database take stock as it would in the end."""
         self.clear()
         self.rows(
             f"INSERT INTO agent_outbox_messages ({COLUMNS}, topic, created_at, updated_at)"
-            f" SELECT {COLUMNS}, %s, created_at, updated_at FROM bench_backlog ORDER BY id LIMIT %s",
+            f" SELECT {COLUMNS}, %s, created_at, updated_at FROM bench_{name} ORDER BY id LIMIT %s",
             topic,
             count,
         )
         self.rows("ANALYZE TABLE agent_outbox_messages")
 
-    def wait_for(self, column: str, count: int, *, seconds: float) -> None:
-        """Wait until so many rows have a moment in this column."""
+    def wait_until_none(self, *statuses: str, seconds: float) -> float:
+        """Wait until no row has one of these statuses; return the moment, as time.time()."""
+        names = ", ".join(f"'{status}'" for status in statuses)
+        question = f"SELECT EXISTS (SELECT 1 FROM agent_outbox_messages WHERE status IN ({names}))"
 
-        def is_full() -> bool:
+        def is_over() -> bool:
             self._check_alive()
-            return int(self.rows(f"SELECT COUNT({column}) FROM agent_outbox_messages")[0][0]) >= count
+            return not self.rows(question)[0][0]
 
-        wait_until(is_full, seconds=seconds, what=f"{count} rows with {column}", every=_WATCH_SECONDS)
+        wait_until(is_over, seconds=seconds, what=f"an outbox without {names}", every=_WATCH_SECONDS)
+        return time.time()
 
     def publish_rate(self) -> float:
         """Return rows a second, from the moment the first batch was published to the last."""
         sql = "SELECT MIN(published_at), MAX(published_at), COUNT(*) FROM agent_outbox_messages"
         first, last, count = self.rows(sql)[0]
-        return self._rate(first, last, count - self._count_at("published_at", first))
+        at_first = "SELECT COUNT(*) FROM agent_outbox_messages WHERE published_at = %s"
+        return _rate(count - self.rows(at_first, first)[0][0], (last - first).total_seconds())
 
-    def consume_rate(self) -> float:
-        """Return rows a second, from the start of the first batch to the start of the last, which is not counted."""
-        return self._consume_rate("consumed_at")
-
-    def pipeline_rate(self) -> float:
-        """Return rows a second, from the first acknowledgement to the start of the last batch, which is not counted."""
-        return self._consume_rate("published_at")
-
-    def _consume_rate(self, start_column: str) -> float:
-        sql = f"SELECT MIN({start_column}), MAX(consumed_at), COUNT(*) FROM agent_outbox_messages"
-        first, last, count = self.rows(sql)[0]
-        return self._rate(first, last, count - self._count_at("consumed_at", last))
-
-    def _count_at(self, column: str, moment: datetime) -> int:
-        return int(self.rows(f"SELECT COUNT(*) FROM agent_outbox_messages WHERE {column} = %s", moment)[0][0])
-
-    @staticmethod
-    def _rate(first: datetime, last: datetime, count: int) -> float:
-        return round(count / max((last - first).total_seconds(), 0.001), 1)
+    def consume_rate(self, column: str, until: float) -> float:
+        """Return rows a second, from the first moment in this column until all were seen consumed."""
+        first, count = self.rows(f"SELECT MIN({column}), COUNT(*) FROM agent_outbox_messages")[0]
+        return _rate(count, until - first.replace(tzinfo=UTC).timestamp())
 
     def latencies(self, commits: Mapping[str, float]) -> dict[str, float | None]:
         """Return the percentiles, in milliseconds from each event's commit to its acknowledgement and its handling."""
@@ -96,14 +88,19 @@ class OutboxTable:
         return figures
 
     def count_wrong(self) -> dict[str, int]:
-        """Return what must be zero: unfinished rows, effects that are missing or doubled."""
+        """Return what must be zero: unfinished rows, effects missing, doubled or out of a key's order."""
         unfinished = "SELECT COUNT(*) FROM agent_outbox_messages WHERE status <> 'consumed'"
         effects = "SELECT COUNT(*) - COUNT(DISTINCT source_event_id) FROM chat_histories"
         missing = (
             "SELECT COUNT(*) FROM agent_outbox_messages o LEFT JOIN chat_histories h"
             " ON h.source_event_id = o.event_id WHERE h.id IS NULL"
         )
-        questions = {"unfinished": unfinished, "doubled": effects, "missing": missing}
+        reordered = (
+            "SELECT COUNT(*) FROM (SELECT o.id, LAG(o.id) OVER (PARTITION BY o.message_key ORDER BY h.id) earlier"
+            " FROM agent_outbox_messages o JOIN chat_histories h ON h.source_event_id = o.event_id) pairs"
+            " WHERE earlier > id"
+        )
+        questions = {"unfinished": unfinished, "doubled": effects, "missing": missing, "reordered": reordered}
         return {name: int(self.rows(sql)[0][0]) for name, sql in questions.items()}
 
     def server(self) -> dict[str, str]:
@@ -115,6 +112,10 @@ class OutboxTable:
             "innodb_flush_log_at_trx_commit": str(flush),
             "innodb_buffer_pool_mb": str(pool // 1024**2),
         }
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / max(seconds, 0.001), 1)
 
 
 def utc_text() -> str:

@@ -6,8 +6,8 @@ A process of its own, started by bench/outbox.py with the variables of the insta
 import argparse
 import json
 import random
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import django
@@ -17,7 +17,7 @@ django.setup()
 from django.db import connection, transaction  # noqa: E402
 
 from chat.models import AgentChat  # noqa: E402
-from outbox.append import append_event  # noqa: E402
+from outbox.append import NewEvent, append_event, append_events  # noqa: E402
 from outbox.envelope import encode_stored  # noqa: E402
 from smartflow.accounts.models import User  # noqa: E402
 from smartflow.events import ChatHistoryPersistRequested  # noqa: E402
@@ -35,15 +35,17 @@ _WORDS = ("lecture", "library", "exam", "deadline", "report", "seminar", "tutori
 class Conversations:
     """New conversations of some users; event number n belongs to conversation n modulo their count."""
 
-    def __init__(self, events: int) -> None:
+    def __init__(self, events: int, keys: int = 0) -> None:
         prefix = new_uuid()[:8]
         names = [f"bench-{prefix}-{number}" for number in range(USERS)]
         User.objects.bulk_create([User(username=name, password="!") for name in names])
         users = list(User.objects.filter(username__in=names).order_by("id").values_list("id", flat=True))
         # A multiple of the threads, so that one key's events are all written by the same thread, in order.
-        count = max(THREADS, events // EVENTS_PER_KEY // THREADS * THREADS)
+        count = keys or max(THREADS, events // EVENTS_PER_KEY // THREADS * THREADS)
         self.rows = [(new_uuid(), users[number % USERS]) for number in range(count)]
         AgentChat.objects.bulk_create([AgentChat(chat_id=chat_id, user_id=user) for chat_id, user in self.rows])
+        # Locked by primary key, as the product does: a lock through the unique key is one more for deadlocks.
+        self.pks = dict(AgentChat.objects.filter(user_id__in=users).values_list("chat_id", "pk"))
 
     def event(self, number: int) -> tuple[str, ChatHistoryPersistRequested]:
         """Return the key and the event: a user's message and an assistant's in turns, 1 KB as stored."""
@@ -63,17 +65,16 @@ class Conversations:
         return chat_id, replace(event, message=text)
 
 
-def write_backlog(*, events: int) -> dict[str, float]:
-    """Write all events as fast as one thread can, many to a transaction."""
-    conversations = Conversations(events)
+def write_backlog(*, events: int, keys: int) -> dict[str, float]:
+    """Write all events as fast as one thread can, many to a transaction and to a statement."""
+    conversations = Conversations(events, keys)
     started = time.perf_counter()
     for first in range(0, events, EVENTS_PER_TRANSACTION):
         chosen = [conversations.event(number) for number in range(first, min(events, first + EVENTS_PER_TRANSACTION))]
         with transaction.atomic():
-            keys = sorted({key for key, _ in chosen})
-            list(AgentChat.objects.select_for_update().filter(chat_id__in=keys).order_by("id").values_list("id"))
-            for key, event in chosen:
-                append_event(event=event, key=key, now=utc_now())
+            locked = {conversations.pks[key] for key, _ in chosen}
+            list(AgentChat.objects.select_for_update().filter(pk__in=locked).order_by("id").values_list("id"))
+            append_events(events=[NewEvent(event=event, key=key) for key, event in chosen], now=utc_now())
     return {"rows_per_second": round(events / (time.perf_counter() - started))}
 
 
@@ -90,16 +91,13 @@ def write_steadily(*, rate: int, seconds: int) -> dict[str, object]:
             event_id = new_uuid()
             time.sleep(max(0.0, start + number / rate - time.time()))
             with transaction.atomic():
-                AgentChat.objects.select_for_update().only("id").get(chat_id=key)
+                AgentChat.objects.select_for_update().only("id").get(pk=conversations.pks[key])
                 append_event(event=event, key=key, event_id=event_id, now=utc_now())
             commits[event_id] = time.time()
         connection.close()
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(write, range(THREADS)))  # raises what a writer raised
     return {"rate": round(events / (max(commits.values()) - start)), "commits": commits}
 
 
@@ -107,11 +105,12 @@ def main() -> None:
     """Run one command."""
     parser = argparse.ArgumentParser(prog="python -m bench.writer", description=__doc__)
     parser.add_argument("--backlog", type=int, help="so many events at once")
+    parser.add_argument("--keys", type=int, default=0, help="of so many conversations; a tenth of the events")
     parser.add_argument("--rate", type=int, help="events a second")
     parser.add_argument("--seconds", type=int, default=5)
     options = parser.parse_args()
     if options.backlog:
-        print(json.dumps(write_backlog(events=options.backlog)))
+        print(json.dumps(write_backlog(events=options.backlog, keys=options.keys)))
     else:
         print(json.dumps(write_steadily(rate=options.rate, seconds=options.seconds)))
 
