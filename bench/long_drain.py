@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
-from confluent_kafka.admin import NewTopic
-
 from bench.figures import Load, ratio
 from bench.finished import TOPIC, fill_or_take
 from bench.installation import Installation
@@ -18,7 +16,6 @@ from bench.servers import Corner
 
 FINISHED, PENDING = 5_000_000, 1_000_000
 QUICK_FINISHED, QUICK_PENDING = 50_000, 20_000
-PARTITIONS = 6
 DRAIN_SECONDS = 900
 _TENTHS = 10
 _WATCH_SECONDS = 0.1
@@ -31,8 +28,7 @@ def measure(installation: Installation, corner: Corner, *, is_quick: bool, load:
     fill_or_take(corner, finished=finished, pending=pending)
     filled = round(time.monotonic() - started)
     _say(f"{finished} finished and {pending} pending rows after {filled} s")
-    new = NewTopic(TOPIC, num_partitions=PARTITIONS, replication_factor=1)
-    corner.admin.create_topics([new])[TOPIC].exception(10)
+    corner.create_topic(TOPIC)
     before = corner.count_messages(TOPIC)
     installation.start("worker")
     moments = _watch(lambda: corner.count_messages(TOPIC) - before, pending, installation.check_alive)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import NewTopic
 
 from bench.figures import Load, medians, ratio
 from bench.installation import Installation
@@ -21,7 +20,6 @@ from bench.statements import queries
 from bench.table import OutboxTable
 
 RATE = 300
-PARTITIONS = 6
 RELAYS = 4
 WARM_UP_ROWS = 1000
 DRAIN_SECONDS = 90
@@ -238,8 +236,7 @@ class OutboxBench:
     def _new_topic(self) -> str:
         self._raw_number += 1
         topic = f"{self._corner.name}.side.{self._raw_number}"
-        new = NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1)
-        self._corner.admin.create_topics([new])[topic].result(10)
+        self._corner.create_topic(topic)
         return topic
 
 

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import redis
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
-from bench.processes import PYTHON, ROOT
+from bench.processes import PYTHON, ROOT, wait_until
 
 try:
     import MySQLdb
@@ -29,6 +29,7 @@ except ImportError:  # no compiler when the environment was made
 SCRIPT = ROOT / "scripts" / "services.py"
 # Where the stacks of tests note which Redis database is taken, so that a bench beside them takes another.
 _REDIS_KEY = "smartflow-stack:{number}"
+PARTITIONS = 6
 _REDIS_NUMBERS = range(2, 16)
 _REDIS_LEASE_SECONDS = 1200
 
@@ -118,6 +119,20 @@ class Corner:
         """Say what a commit says: rows that SQL put in would else be found up to a second later."""
         with self._redis(self._redis_number) as client:
             client.publish(f"{self.name}.outbox.wake", "*")
+
+    def create_topic(self, topic: str) -> None:
+        """Make a topic and wait until its partitions answer."""
+        self.admin.create_topics([NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1)])[topic].exception(
+            10
+        )
+
+        def answers() -> bool:
+            try:
+                return self.count_messages(topic) >= 0
+            except (KafkaException, KeyError):
+                return False
+
+        wait_until(answers, seconds=10, what=f"partitions of {topic}")
 
     def count_messages(self, topic: str) -> int:
         """Return how many messages a topic keeps."""
