@@ -126,7 +126,7 @@ def prune_consumed() -> None:
     """Delete consumed rows past retention for a while, and records that nobody looks at any more."""
     now = database_now()
     older_than = now - timedelta(seconds=settings.OUTBOX_RETENTION_SECONDS)
-    deleted = upkeep.prune(older_than=older_than, seconds=PRUNE_SECONDS)
+    deleted = upkeep.prune(older_than=older_than, seconds=PRUNE_SECONDS, wait=_stopping.wait)
     upkeep.prune_records(now=now)
     if deleted:
         logger.info("Consumed rows were pruned", extra={"deleted": deleted})
@@ -136,7 +136,7 @@ def prune_consumed() -> None:
 def run_operator_actions() -> None:
     """Move the rows that operators asked to move; what is left when the time is over is for the next tick."""
     try:
-        operator_actions.run_actions(clock=database_now, seconds=OPERATOR_SECONDS)
+        operator_actions.run_actions(clock=database_now, seconds=OPERATOR_SECONDS, is_stopping=_stopping.is_set)
     except (DatabaseError, InterfaceError) as error:
         if not is_away(error):
             raise

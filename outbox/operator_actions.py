@@ -7,7 +7,7 @@ Called by dead_letters.py and pauses.py, by a job, and by the command that waits
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -136,25 +136,27 @@ def request_stop(*, action_id: int, by: str) -> None:
     logger.info("An operator stopped an action", extra={"action": action_id, "by": by})
 
 
-def run_actions(*, clock: Clock, seconds: float) -> int:
+def run_actions(*, clock: Clock, seconds: float, is_stopping: Callable[[], bool] = lambda: False) -> int:
     """
     Work on what is left to do, the oldest action first, for up to `seconds`; return how many actions were taken.
 
-    Twice: safe beside itself; an action has one worker at a time.
+    Twice: safe beside itself; an action has one worker at a time. A worker that is stopping ends behind the batch.
     """
     until = time.monotonic() + seconds
     taken: list[int] = []
-    while time.monotonic() < until:
+    while time.monotonic() < until and not is_stopping():
         free = OperatorAction.objects.filter(_is_free(clock()), state__in=_OPEN).order_by("id")
         action_id = free.values_list("id", flat=True).first()
         if action_id is None:
             break
         taken.append(action_id)
-        work_on(action_id=action_id, clock=clock, seconds=until - time.monotonic())
+        work_on(action_id=action_id, clock=clock, seconds=until - time.monotonic(), is_stopping=is_stopping)
     return len(set(taken))
 
 
-def work_on(*, action_id: int, clock: Clock, seconds: float) -> OperatorAction:
+def work_on(
+    *, action_id: int, clock: Clock, seconds: float, is_stopping: Callable[[], bool] = lambda: False
+) -> OperatorAction:
     """
     Take an action unless somebody else has it, work on it for up to `seconds`, and return how far it is now.
 
@@ -163,7 +165,7 @@ def work_on(*, action_id: int, clock: Clock, seconds: float) -> OperatorAction:
     until = time.monotonic() + seconds
     if _take(action_id, clock()):
         try:
-            is_over = _move_until(action_id, clock, until)
+            is_over = _move_until(action_id, clock, lambda: is_stopping() or time.monotonic() >= until)
         except KeyboardInterrupt:
             _give_back(action_id)
             raise
@@ -172,11 +174,11 @@ def work_on(*, action_id: int, clock: Clock, seconds: float) -> OperatorAction:
     return OperatorAction.objects.get(pk=action_id)
 
 
-def _move_until(action_id: int, clock: Clock, until: float) -> bool:
+def _move_until(action_id: int, clock: Clock, is_time_over: Callable[[], bool]) -> bool:
     if _is_untouched(action_id):
         _count_exactly(action_id, clock)
     is_over = False
-    while not is_over and time.monotonic() < until:
+    while not is_over and not is_time_over():
         is_over = repeat_on_conflict(lambda: _move_batch(action_id, clock()))
     return is_over
 

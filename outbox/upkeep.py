@@ -130,7 +130,7 @@ def prune(
     Delete finished rows for up to `seconds` and return how many; `tell` hears the sum after every batch.
 
     Rests after each batch as long as the batch took, so that half of the database's time is the flow's; a batch that
-    was slow makes the next one smaller and the rest longer.
+    was slow makes the next one smaller and the rest longer. Ends when `wait` returns true: the process is stopping.
     Twice: safe, also beside itself.
     """
     until = time.monotonic() + seconds
@@ -145,8 +145,8 @@ def prune(
             return deleted
         is_slow = took > SLOW_BATCH_SECONDS
         limit = max(limit // 2, SMALLEST_PRUNE_BATCH) if is_slow else min(limit * 2, PRUNE_BATCH)
-        if step.deleted:
-            wait(took * 3 if is_slow else took)
+        if step.deleted and wait(took * 3 if is_slow else took):
+            return deleted
 
 
 def prune_records(*, now: datetime) -> int:

@@ -152,6 +152,20 @@ def test_work_on_gives_the_action_back_when_the_time_is_over(clock):
     assert run_actions(clock=clock, seconds=30) == 1
 
 
+def test_run_actions_ends_behind_the_batch_when_the_worker_is_stopping(clock):
+    make_dead(12)
+    action = requeue_all()
+    asked: list[int] = []
+
+    def is_stopping() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    run_actions(clock=clock, seconds=30, is_stopping=is_stopping)
+    action.refresh_from_db()
+    assert (action.done_count, action.lease_until) == (10, None)
+
+
 def test_request_stop_ends_the_work_before_the_next_batch(clock, monkeypatch):
     make_dead(12)
     action = requeue_all()

@@ -108,6 +108,13 @@ def test_prune_stops_when_its_time_is_over(monkeypatch):
     assert left() == ids[2:]
 
 
+def test_prune_ends_when_the_process_is_stopping(monkeypatch):
+    monkeypatch.setattr(upkeep, "PRUNE_BATCH", 2)
+    ids = [make() for _ in range(4)]
+    assert prune(older_than=CUT, seconds=30, wait=lambda _: True) == 2
+    assert left() == ids[2:]
+
+
 def test_prune_deletes_discarded_rows_only_when_it_is_asked_to():
     make(Status.DEAD, discarded_at=OLD, discard_reason="x")
     kept = [make(Status.DEAD), make(Status.DEAD, discarded_at=NOW, discard_reason="x"), make()]
