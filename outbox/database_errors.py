@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError, connection
 
+from outbox.tally import TALLY
+
 # Deadlock, lock wait timeout, record changed (MariaDB 11.6.2 and later): the same transaction succeeds if run again.
 _CONFLICTS = frozenset({1213, 1205, 1020})
 # Of the server: too many connections, shutdown, network errors, read-only, disk or table full, killed, no access.
@@ -49,4 +51,5 @@ def repeat_on_conflict(step: Callable[[], _T]) -> _T:
         except OperationalError as error:
             if connection.in_atomic_block or not error.args or error.args[0] not in _CONFLICTS:
                 raise
+            TALLY.add("conflicts")
     return step()

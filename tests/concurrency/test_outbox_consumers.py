@@ -6,8 +6,10 @@ import pytest
 from django.db import connection
 
 from outbox import registry, relay, upkeep
+from outbox.consumer import EventConsumer, SecondThread
 from outbox.dispatch import Outcome, dispatch_message
 from outbox.models import LocalMessage, OutboxMessage, Status
+from outbox.transports.local import LocalConsumer, LocalTransport
 from tests.outbox_rows import EVENT_TYPE, NOW, append, change, claim, row_of, wire
 from tests.racing import run_at_once
 
@@ -128,3 +130,30 @@ def test_consumers_relays_and_rescan_end_with_one_effect_for_each_event(effects)
         handle(pk)
     assert sorted(effects.values_list("value", flat=True), key=int) == [str(number) for number in range(24)]
     assert connection.in_atomic_block is False
+
+
+def test_a_consumer_stays_in_the_group_while_its_handler_works_and_then_acknowledges(monkeypatch):
+    """The handler's transaction is open on the second thread while the first answers the broker."""
+    pk = append()
+    transport = LocalTransport()
+    relay.run_pass(transport=transport, clock=lambda: NOW, batch_size=9, lease_seconds=10, publish_seconds=5, seconds=9)
+    seen_busy = threading.Event()
+    threads = []
+
+    class Source(LocalConsumer):
+        def keep_alive(self):
+            if LocalMessage.objects.filter(topic__contains="outbox").exists():  # not acknowledged yet
+                seen_busy.set()
+
+    def work(event, *, event_id):
+        threads.append(threading.current_thread())
+        assert seen_busy.wait(10)
+
+    monkeypatch.setitem(registry._handlers, EVENT_TYPE, work)
+    hands = SecondThread(every_seconds=0.01)
+    consumer = EventConsumer(source=Source(), clock=lambda: NOW, wait=lambda _seconds: False, hands=hands)
+
+    assert consumer.run_once(timeout_seconds=5) == {Outcome.CONSUMED: 1}
+    hands.close()
+    assert threads != [threading.current_thread()]
+    assert (row_of(pk).status, LocalMessage.objects.count()) == (Status.CONSUMED, 0)

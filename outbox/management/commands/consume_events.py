@@ -6,8 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from outbox.consumer import EventConsumer
+from outbox.consumer import EventConsumer, SecondThread
 from outbox.database_clock import database_now
+from outbox.pulse import Pulse
 from outbox.transports import get_transport
 from smartflow.observability.metrics import start_exporter
 
@@ -25,5 +26,11 @@ class Command(BaseCommand):
         start_exporter()
         transport = get_transport()
         self.stdout.write("Consuming events. Ctrl-C stops.")
-        EventConsumer(source=transport.open_consumer(), clock=database_now, wait=stop.wait).run()
+        EventConsumer(
+            source=transport.open_consumer(),
+            clock=database_now,
+            wait=stop.wait,
+            hands=SecondThread(),
+            pulse=Pulse(clock=database_now),
+        ).run()
         transport.close()

@@ -1,13 +1,15 @@
 """outbox/consumer.py: acknowledge only what the database holds, and outlast a database or a transport that is away."""
 
+import functools
 import logging
+import threading
 
 import pytest
 from django.db import InterfaceError, OperationalError
 
 from outbox import consumer as consumer_module
 from outbox import registry
-from outbox.consumer import EventConsumer, Stopped
+from outbox.consumer import EventConsumer, SecondThread, Stopped
 from outbox.dispatch import Outcome
 from outbox.models import LocalMessage, Status
 from outbox.testing import drain
@@ -39,6 +41,12 @@ class RecordingSource:
     def acknowledge(self, deliveries):
         self._note("acknowledge")
         self.inner.acknowledge(deliveries)
+
+    def positions(self):
+        return self.inner.positions()
+
+    def keep_alive(self):
+        self.calls.append("keep alive")
 
     def close(self):
         self.calls.append("close")
@@ -172,6 +180,81 @@ def test_run_leaves_the_group_when_stopped_with_a_message_in_hand(published, han
     EventConsumer(source=source, clock=clock, wait=lambda _seconds: next(answers)).run()
 
     assert source.calls == ["poll", "close"]
+
+
+def test_run_stays_in_the_group_while_a_handler_works_and_acknowledges_afterwards(published, handler, clock, source):
+    published("one")
+
+    class LongWork:
+        """Handles here, so that the test's transaction is seen, and lets three seconds pass meanwhile."""
+
+        def work(self, step, *, meanwhile):
+            for _ in range(3):
+                meanwhile()
+            assert source.calls == ["poll", *["keep alive"] * 3]
+            return step()
+
+        def close(self):
+            source.calls.append("hands closed")
+
+    answers = iter([False, True])
+    pulse = RecordingPulse()
+    consumer = EventConsumer(
+        source=source, clock=clock, wait=lambda _seconds: next(answers), hands=LongWork(), pulse=pulse
+    )
+    consumer.run()
+
+    assert source.calls == ["poll", *["keep alive"] * 3, "acknowledge", "hands closed", "close"]
+    assert pulse.said == ["idle", "busy", "busy", "busy", "consumed 1", "stop"]
+
+
+class RecordingPulse:
+    """A heartbeat that remembers."""
+
+    def __init__(self):
+        self.said: list[str] = []
+
+    def beat_if_due(self, *, positions, busy_seconds):
+        self.said.append("busy" if busy_seconds else "idle")
+
+    def note_consumed(self, amount):
+        self.said.append(f"consumed {amount}")
+
+    def stop(self):
+        self.said.append("stop")
+
+
+def test_second_thread_works_while_the_first_goes_on():
+    hands = SecondThread(every_seconds=0.001)
+    enough, calls = threading.Event(), []
+
+    def meanwhile():
+        calls.append(threading.current_thread())
+        if len(calls) == 3:
+            enough.set()
+
+    def step():
+        assert enough.wait(10)
+        return threading.current_thread()
+
+    thread = hands.work(step, meanwhile=meanwhile)
+    hands.close()
+
+    assert thread.name.startswith("outbox-handlers")
+    assert set(calls[:3]) == {threading.current_thread()}
+    assert not thread.is_alive()
+
+
+def test_second_thread_raises_what_the_step_raises():
+    hands = SecondThread()
+
+    with pytest.raises(TimeoutError, match="of the handler's own"):
+        hands.work(functools.partial(fail, TimeoutError("of the handler's own")), meanwhile=lambda: None)
+    hands.close()
+
+
+def fail(error):
+    raise error
 
 
 def test_drain_brings_every_event_to_its_handler_in_order(handler):

@@ -7,6 +7,7 @@ import pytest
 from django.db import IntegrityError, InterfaceError, OperationalError
 
 from outbox import database_errors
+from outbox.tally import TALLY
 
 
 @pytest.fixture
@@ -75,11 +76,13 @@ class Losing:
 
 @pytest.mark.parametrize("code", [1213, 1205, 1020])
 @pytest.mark.usefixtures("mariadb")
-def test_repeat_on_conflict_runs_the_step_again_when_it_lost(code):
+def test_repeat_on_conflict_runs_the_step_again_when_it_lost_and_counts_it(code):
     step = Losing(4, code)
+    TALLY.take()
 
     assert database_errors.repeat_on_conflict(step) == "done"
     assert step.calls == 5
+    assert TALLY.take() == {"conflicts": 4}
 
 
 @pytest.mark.usefixtures("mariadb")
