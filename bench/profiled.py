@@ -23,7 +23,7 @@ def drain_relay(profiler: cProfile.Profile) -> None:
     transport = get_transport()
     transport.check(timeout_seconds=5)
     profiler.enable()
-    run_pass(transport=transport, clock=database_now, batch_size=200, lease_seconds=10, publish_seconds=6, seconds=60)
+    run_pass(transport=transport, clock=database_now, batch_size=500, lease_seconds=10, publish_seconds=6, seconds=60)
     profiler.disable()
 
 

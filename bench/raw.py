@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 # As many as the product takes at once.
 RELAY_BATCH = 500
-CONSUMER_BATCH = 200
+CONSUMER_BATCH = 500
 DEADLOCK = 1213
 LEASE = timedelta(seconds=10)
 # How long the relay rests when there was nothing to claim; the product is nudged by each commit instead.

@@ -41,12 +41,12 @@ def _add(sql: bytes | bytearray | str) -> None:
     _file[:] = struct.pack(_LAYOUT, *_counts)
 
 
-def _counted(connection: Connection, sql: bytes | bytearray | str) -> None:
+def query(connection: Connection, sql: bytes | bytearray | str) -> None:
     _count(sql)
     _query(connection, sql)
 
 
-Connection.query = _counted
+Connection.query = query
 
 
 def _controlled(verb: str) -> None:
