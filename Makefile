@@ -1,6 +1,6 @@
 # Every command of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test services services-stop services-status bench bench-outbox check lint types borders fix messages lock clean
+.PHONY: help run test services services-stop services-status faults faults-mutants bench bench-outbox check lint types borders fix messages lock clean
 
 BIN := .venv/bin
 SERVICES = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3) scripts/services.py
@@ -26,6 +26,18 @@ services-stop: ## Stop the services that were started here
 
 services-status: ## Say which services run and where
 	@$(SERVICES) status || true
+
+RUNS ?= 20
+SEED ?= 1
+SECONDS ?= 0
+
+faults: ## Let faults overlap on own servers: RUNS=n SEED=s; SECONDS=1800 RUNS=0 REAL=1 for a soak
+	@scripts/setup.sh --dev
+	@$(BIN)/python -m tests.faults --runs $(RUNS) --seed $(SEED) --seconds $(SECONDS) $(if $(REAL),--real)
+
+faults-mutants: ## Break the product on purpose and see that the fault suite notices
+	@scripts/setup.sh --dev
+	@$(BIN)/python -m tests.faults --mutants all --runs 60 --seed $(SEED)
 
 bench: ## Measure the added latency and the outbox beside the raw floor
 	@scripts/setup.sh --dev

@@ -18,26 +18,22 @@ from tests.faults.checker import Violation, check, count_steps
 from tests.faults.crew import Crew
 from tests.faults.history import TABLES, History, OpenRow
 from tests.faults.injector import Injector
-from tests.faults.plan import THREADS, WRITERS, Plan, draw_plan
+from tests.faults.plan import SHORT, THREADS, WRITERS, Plan, Scale, draw_plan
 from tests.faults.servers import Book, Servers
 from tests.stack.processes import ROOT
 from tests.stack.stack import _KEPT_VARIABLES
 from tests.stack.waiting import wait_until
 
-LEASE_SECONDS = 3
-# "Nothing older than the lease and five seconds is stuck", counted from the moment everything runs again.
-STUCK_SECONDS = LEASE_SECONDS + 5
 POLL_SECONDS = 0.05
 WRITER_SECONDS = WARM_UP_SECONDS = 60
-# The product's own settings, shortened in proportion.
 SETTINGS = {
-    "OUTBOX_LEASE_SECONDS": str(LEASE_SECONDS),
-    "OUTBOX_DELIVERY_TIMEOUT_SECONDS": "1",
     "OUTBOX_RELAYS": "2",
     # by age alone, for rows whose place in the broker is unknown: it must not repair what should not have happened
     "OUTBOX_RESCAN_SECONDS": "600",
     "DATABASE_READ_TIMEOUT_SECONDS": "5",
 }
+# The product's own, shortened in proportion.
+SHORT_SETTINGS = {"OUTBOX_LEASE_SECONDS": str(round(SHORT.lease_seconds)), "OUTBOX_DELIVERY_TIMEOUT_SECONDS": "1"}
 
 
 @dataclass
@@ -58,11 +54,13 @@ class Outcome:
 class Campaign:
     """One installation and the runs on it."""
 
-    def __init__(self, servers: Servers, folder: Path, *, mutant: str = "", real_times: bool = False) -> None:
+    def __init__(self, servers: Servers, folder: Path, *, scale: Scale = SHORT, mutant: str = "") -> None:
         self.servers = servers
         self.folder = folder
+        self._scale = scale
+        # "Nothing older than the lease and five seconds is stuck", counted from the moment everything runs again.
+        self._stuck_seconds = scale.lease_seconds + 5
         self._mutant = mutant
-        self._real_times = real_times
         self._book = Book(servers)
         self._orders = folder / "orders"
         self._number = 0
@@ -72,22 +70,24 @@ class Campaign:
         """Migrate a database, start every process, and end them all."""
         for kind in ("points", "skew", "queue", "errors", "scripts"):
             (self._orders / kind).mkdir(parents=True, exist_ok=True)
+        self.servers.open_corner()
         environment = self._environment()
         migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
         subprocess.run(migrate, cwd=ROOT, env=environment, check=True)
         for statement in TABLES:
             self._book.rows(statement)
-        with Crew(environment, self.folder / "logs") as self.crew:
+        with Crew(environment, self.folder / "logs", is_cold=self._scale != SHORT) as self.crew:
             self.crew.ensure_running()
             self._warm_up()
             yield
+        self.servers.close_corner()
 
     def _warm_up(self) -> None:
         """Let the first events through before the first fault: topics are made, clients connect, Java compiles."""
-        plan = replace(draw_plan(seed=0, events=100, has_servers=False), faults=())
+        plan = replace(draw_plan(seed=0, has_servers=False), faults=())
         history = History(self._book, plan, 0)
         self._start_writers(plan, history)
-        everything = {history.event_id(number) for number in range(200)}
+        everything = {history.event_id(number) for number in range(2 * SHORT.events)}
         wait_until(lambda: self._has_consumed(history, everything), WARM_UP_SECONDS, "the end of the warm-up")
 
     def _has_consumed(self, history: History, may_die: set[str]) -> bool:
@@ -98,7 +98,7 @@ class Campaign:
         return {
             **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
             **({"FAULTS_MUTANT": self._mutant} if self._mutant else {}),
-            **({"FAULTS_REAL_TIMES": "1"} if self._real_times else {}),
+            **(SHORT_SETTINGS if self._scale == SHORT else {"FAULTS_REAL_TIMES": "1"}),
             "PYTHONPATH": str(ROOT / "tests" / "faults" / "hooks"),
             "PYTHONUNBUFFERED": "1",
             "FAULTS_FOLDER": str(self._orders),
@@ -131,7 +131,7 @@ class Campaign:
         settled = time.monotonic() - healed
         dead = [row for row in history.open_rows() if row.status == "dead"]
         if dead and not observed:
-            observed = self._requeue(history, injector, dead)
+            observed = self._requeue(history, injector, may_die)
         end = history.read_end(journals, requeued={row.event_id for row in dead}, may_die=may_die, observed=observed)
         violations = check(end)
         if violations:
@@ -195,7 +195,7 @@ class Campaign:
 
     def _wait_settled(self, history: History, may_die: set[str]) -> list[Violation]:
         """Wait until only what was planned to die is left, and what waits behind it; say what is stuck."""
-        deadline = time.monotonic() + STUCK_SECONDS
+        deadline = time.monotonic() + self._stuck_seconds
         while True:
             seen = history.held_without_hold()
             if seen:
@@ -204,19 +204,14 @@ class Campaign:
             if not left:
                 return []
             if time.monotonic() > deadline:
-                first = left[0]
-                return [
-                    Violation(
-                        "stuck",
-                        f"{len(left)} rows after {STUCK_SECONDS} s; {first.event_id} is {first.status}, {first.what}",
-                    )
-                ]
+                what = f"{left[0].event_id} is {left[0].status}, {left[0].what}"
+                return [Violation("stuck", f"{len(left)} rows after {self._stuck_seconds:g} s; {what}")]
             time.sleep(POLL_SECONDS)
 
-    def _requeue(self, history: History, injector: Injector, dead: list[OpenRow]) -> list[Violation]:
-        """Lift what made the events fail, send the dead ones round again and wait for them and their followers."""
-        for row in dead:
-            (self._orders / "errors" / row.event_id).unlink(missing_ok=True)
+    def _requeue(self, history: History, injector: Injector, may_die: set[str]) -> list[Violation]:
+        """Lift what makes events fail, send the dead ones round again and wait for them and their followers."""
+        for event_id in may_die:  # also of those that wait behind a dead one and would die next
+            (self._orders / "errors" / event_id).unlink(missing_ok=True)
         injector.manage("requeues", "outbox", "requeue", "--all", "--reason", "the error was lifted", "--yes")
         return self._wait_settled(history, set())
 

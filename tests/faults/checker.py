@@ -43,7 +43,8 @@ class Change:
     old: str
     new: str
     is_ready: bool = False
-    waits: bool = False
+    # where the broker keeps the message: an offset in the key's partition
+    place: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def check(end: End) -> list[Violation]:
         *_check_commits(end),
         *_check_effects(end),
         *_check_order(end),
+        *_check_publishing(end),
         *_check_counters(end),
         *_check_rows(end),
         *_check_changes(end),
@@ -110,12 +112,30 @@ def _check_order(end: End) -> Iterable[Violation]:
     for chat_id, places in sorted(expected.items()):
         wanted = [event_id for _, event_id in sorted(places)]
         present = set(wanted)
-        got = [event_id for event_id in end.histories.get(chat_id, []) if event_id in present]
+        # twice is another promise, and so is not at all
+        got = list(dict.fromkeys(event_id for event_id in end.histories.get(chat_id, []) if event_id in present))
         here = set(got)
         wanted = [event_id for event_id in wanted if event_id in here]
         if got != wanted:
             first = next(n for n, pair in enumerate(zip(got, wanted, strict=False)) if pair[0] != pair[1])
             yield Violation("order", f"{chat_id} at {first}: {got[first]} came, {wanted[first]} was committed first")
+
+
+def _check_publishing(end: End) -> Iterable[Violation]:
+    """The first acknowledged message of each event stands in its partition in the order of commits."""
+    places: dict[str, int] = {}
+    for change in end.changes:
+        if change.new == "published" and change.place is not None:
+            places.setdefault(change.event_id, change.place)
+    last: dict[str, tuple[int, str]] = {}
+    for entry in sorted(end.journal, key=lambda entry: entry.place):
+        place = places.get(entry.event_id)
+        if place is None:
+            continue
+        before, event_id = last.get(entry.chat_id, (-1, ""))
+        if place < before:
+            yield Violation("overtaken", f"{entry.event_id} was published behind {event_id}, which was committed later")
+        last[entry.chat_id] = max((before, event_id), (place, entry.event_id))
 
 
 def _check_counters(end: End) -> Iterable[Violation]:

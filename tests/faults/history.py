@@ -15,11 +15,12 @@ TABLES = (
     "tokens INT NOT NULL, PRIMARY KEY (chat_id, place), UNIQUE KEY (event_id)) ENGINE=InnoDB",
     "CREATE TABLE faults_changes (id BIGINT AUTO_INCREMENT PRIMARY KEY, message_id BIGINT NOT NULL, "
     "event_id VARCHAR(64) NOT NULL, old VARCHAR(32) NOT NULL, new VARCHAR(32) NOT NULL, is_ready BOOL NOT NULL, "
-    "waits BOOL NOT NULL, at DATETIME(6) NOT NULL, KEY (message_id)) ENGINE=InnoDB",
+    "waits BOOL NOT NULL, part INT NULL, place BIGINT NULL, at DATETIME(6) NOT NULL, KEY (message_id)) ENGINE=InnoDB",
     "CREATE TRIGGER faults_note AFTER UPDATE ON agent_outbox_messages FOR EACH ROW "
-    "IF NEW.status <> OLD.status THEN INSERT INTO faults_changes (message_id, event_id, old, new, is_ready, waits, at) "
+    "IF NEW.status <> OLD.status THEN "
+    "INSERT INTO faults_changes (message_id, event_id, old, new, is_ready, waits, part, place, at) "
     "VALUES (NEW.id, NEW.event_id, OLD.status, NEW.status, NEW.ready_shard IS NOT NULL, "
-    "NEW.next_retry_at IS NOT NULL, NOW(6)); END IF",
+    "NEW.next_retry_at IS NOT NULL, NEW.published_partition, NEW.published_offset, NOW(6)); END IF",
 )
 HELD_WITHOUT_HOLD = (
     "SELECT m.event_id FROM agent_outbox_messages m WHERE m.id > %s AND m.status = 'pending' "
@@ -126,9 +127,9 @@ class History:
             users=dict(rows(f"SELECT id, token_usage FROM users WHERE id IN ({marks})", *self.users)),
             owners=self.owners,
             changes=[
-                Change(event_id, old, new, bool(is_ready), bool(waits))
-                for event_id, old, new, is_ready, waits in rows(
-                    "SELECT event_id, old, new, is_ready, waits FROM faults_changes WHERE message_id > %s ORDER BY id",
+                Change(event_id, old, new, bool(is_ready), place)
+                for event_id, old, new, is_ready, place in rows(
+                    "SELECT event_id, old, new, is_ready, place FROM faults_changes WHERE message_id > %s ORDER BY id",
                     self.first_id,
                 )
             ],

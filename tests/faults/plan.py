@@ -3,8 +3,6 @@
 import random
 from dataclasses import dataclass, field
 
-# How long the faults of a short run may begin; the writers work at the same time.
-SPAN_SECONDS = 1.0
 WRITERS = 2
 THREADS = 3
 RELAYS = ("relay-a", "relay-b")
@@ -40,6 +38,23 @@ SERVERS = {"freeze-database": 5, "restart-redis": 6, "freeze-redis": 4, "freeze-
 HEAVY = {"restart-database": 2, "restart-broker": 1}
 # Not faults of a moment: they are part of what is written.
 WRITTEN = ("late-commit", "rollback", "transient-error", "permanent-error", "slow-handler")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How long things take. `span_seconds`: within it the faults begin, while the writers write."""
+
+    lease_seconds: float
+    span_seconds: float
+    events: int
+    fewest_faults: int
+    most_faults: int
+
+
+# A thousand of these are affordable; the product's leases are shortened to match (campaign.py).
+SHORT = Scale(lease_seconds=3.0, span_seconds=1.0, events=240, fewest_faults=2, most_faults=5)
+# The product's own leases.
+LONG = Scale(lease_seconds=10.0, span_seconds=12.0, events=4000, fewest_faults=5, most_faults=12)
 
 
 @dataclass(frozen=True)
@@ -87,18 +102,18 @@ class Plan:
     kinds: frozenset[str] = field(default_factory=frozenset)
 
 
-def draw_plan(*, seed: int, events: int = 240, has_servers: bool = True, lease_seconds: float = 3.0) -> Plan:
+def draw_plan(*, seed: int, scale: Scale = SHORT, has_servers: bool = True) -> Plan:
     """Draw one run. `has_servers`: whether database, Redis and broker may be frozen and restarted."""
-    dice = random.Random(seed)
+    dice = random.Random(f"faults {seed}")  # as a number, neighbouring seeds would begin alike
     chats, users = dice.randint(6, 24), dice.randint(1, 4)
-    transactions = _draw_transactions(dice, events, chats)
-    faults = _draw_faults(dice, has_servers, lease_seconds)
+    transactions = _draw_transactions(dice, scale, chats)
+    faults = _draw_faults(dice, scale, has_servers)
     written = {name for name in WRITTEN if any(_shows(transaction, name) for transaction in transactions)}
     kinds = frozenset({fault.kind for fault in faults} | written)
     return Plan(seed, chats, users, transactions, faults, kinds)
 
 
-def _draw_transactions(dice: random.Random, events: int, chats: int) -> tuple[Transaction, ...]:
+def _draw_transactions(dice: random.Random, scale: Scale, chats: int) -> tuple[Transaction, ...]:
     # Each is drawn for the run as a whole: most runs have some of them, few have all.
     late, rollback = dice.choice((0.0, 0.01, 0.03)), dice.choice((0.0, 0.05, 0.15))
     errors = {
@@ -109,7 +124,7 @@ def _draw_transactions(dice: random.Random, events: int, chats: int) -> tuple[Tr
     hot = dice.choice((0.0, 0.3))
     drawn: list[Transaction] = []
     number = 0
-    while number < events:
+    while number < scale.events:
         size = dice.choice((1, 1, 1, 2, 4, 8))
         touched = [
             0 if dice.random() < hot else dice.randrange(chats) for _ in range(min(size, dice.choice((1, 1, 2))))
@@ -149,19 +164,19 @@ def _shows(transaction: Transaction, name: str) -> bool:
     return any(event.error and name.startswith(event.error.split()[0]) for event in transaction.events)
 
 
-def _draw_faults(dice: random.Random, has_servers: bool, lease_seconds: float) -> tuple[Fault, ...]:
+def _draw_faults(dice: random.Random, scale: Scale, has_servers: bool) -> tuple[Fault, ...]:
     weights = LIGHT | (SERVERS | HEAVY if has_servers else {})
-    kinds = dice.choices(list(weights), list(weights.values()), k=dice.randint(2, 5))
-    faults = [_draw_fault(dice, kind, lease_seconds) for kind in kinds]
+    kinds = dice.choices(list(weights), list(weights.values()), k=dice.randint(scale.fewest_faults, scale.most_faults))
+    faults = [_draw_fault(dice, kind, scale) for kind in kinds]
     return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
-def _draw_fault(dice: random.Random, kind: str, lease_seconds: float) -> Fault:
-    at = round(dice.uniform(0.05, SPAN_SECONDS), 3)
+def _draw_fault(dice: random.Random, kind: str, scale: Scale) -> Fault:
+    at = round(dice.uniform(0.05, scale.span_seconds), 3)
     is_relay = "relay" in kind
     target = dice.choice(RELAYS if is_relay else CONSUMERS)
     point = dice.choice(RELAY_POINTS if is_relay else CONSUMER_POINTS)
-    beyond_lease = lease_seconds + dice.uniform(0.2, 1.0)
+    beyond_lease = scale.lease_seconds + dice.uniform(0.2, 1.0)
     short = dice.uniform(0.2, 1.5)
     times = dice.randint(1, 4)
     if kind.endswith("-at-point"):

@@ -11,7 +11,6 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,7 +46,7 @@ class Servers:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.name = f"smartflow_faults_{secrets.token_hex(4)}"
+        self.name = ""
         self._secret = secrets.token_hex(32)
         self.database_url = self.redis_url = self.kafka = ""
 
@@ -90,16 +89,24 @@ class Servers:
         )
 
     def open(self) -> None:
-        """Make the corner."""
+        """Make sure that the servers answer."""
+
+    def close(self) -> None:
+        """Give the servers back."""
+
+    def open_corner(self) -> None:
+        """Make a new database; topic and group are named after it."""
+        self.name = f"smartflow_faults_{secrets.token_hex(4)}"
         connection = self.connect(database=False)
         connection.cursor().execute(f"CREATE DATABASE {self.name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
         connection.close()
 
-    def close(self) -> None:
-        """Remove the corner."""
+    def close_corner(self) -> None:
+        """Remove what the campaign left."""
         connection = self.connect(database=False)
         connection.cursor().execute(f"DROP DATABASE {self.name}")
         connection.close()
+        self.empty_redis()
         for future in AdminClient({"bootstrap.servers": self.kafka}).delete_topics([self.topic]).values():
             future.exception(10)
 
@@ -140,11 +147,8 @@ class SharedServers(Servers):
         else:
             raise RuntimeError("every Redis database is taken")
         self.empty_redis()
-        super().open()
 
     def close(self) -> None:
-        super().close()
-        self.empty_redis()
         self._registry.delete(self._key)
 
 
@@ -176,12 +180,13 @@ class OwnServers(Servers):
         self.database_url = self._services["mariadb"].own_url
         self.redis_url = self._services["redis"].own_url
         self.kafka = self._services["kafka"].own_url
-        super().open()
 
-    def close(self) -> None:
+    def close_corner(self) -> None:
         self.heal()
         with contextlib.suppress(Exception):
-            super().close()
+            super().close_corner()
+
+    def close(self) -> None:
         for service in self._services.values():
             lifecycle.stop(service, _say_nothing)
         self._lock.close()
@@ -237,9 +242,6 @@ def _first_free_lane(folder: Path) -> Any:
             continue
         return lock
     raise RuntimeError("eight campaigns run already")
-
-
-Retried = Callable[[], Any]
 
 
 class Book:

@@ -1,5 +1,6 @@
 """The product, broken on purpose in one place, to see whether the suite notices. FAULTS_MUTANT names the break."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from types import ModuleType
@@ -9,9 +10,10 @@ Change = Callable[[ModuleType], None]
 MUTANTS: dict[str, dict[str, Change]] = {}
 
 
-def chosen(name: str) -> dict[str, list[Change]]:
-    """The changes of one mutant; none without a name. A name nobody knows stops the process."""
+def chosen() -> dict[str, list[Change]]:
+    """The changes of this process's mutant, by module; none without one. A name nobody knows stops the process."""
     found: defaultdict[str, list[Change]] = defaultdict(list)
+    name = os.environ.get("FAULTS_MUTANT", "")
     for module, change in (MUTANTS[name] if name else {}).items():
         found[module].append(change)
     return found
@@ -27,26 +29,30 @@ def mutant(name: str, module: str) -> Callable[[Change], Change]:
     return register
 
 
-@mutant("settle-without-fence", "outbox.relay")
+def _replace(module: ModuleType, name: str, value: Any) -> None:
+    """Set what is there already: a name the product gave up must not make a mutant that changes nothing."""
+    assert hasattr(module, name), f"{module.__name__} has no {name}"
+    setattr(module, name, value)
+
+
+@mutant("settle-without-fence", "outbox.settle")
 def _no_fence(module: ModuleType) -> None:
-    rows = module.OutboxMessage.objects
-    assert callable(module._held)
-    module._held = lambda ids, token: rows.filter(id__in=ids)
+    fence = " AND claim_token = %s"
+    assert fence in module._SET
+    module._SET = module._SET.replace(fence, " AND COALESCE(%s, '') IS NOT NULL")
 
 
 @mutant("settle-before-acknowledgement", "outbox.transports.kafka")
 def _no_wait(module: ModuleType) -> None:
-    from outbox.transports.base import PublishResult
-
     def publish(self: Any, messages: Any, *, timeout_seconds: float) -> Any:
-        producer = self._get_producer()
         self._ensure_topics({message.topic for message in messages})
+        producer = self._get_producer()
         for message in messages:
             producer.produce(message.topic, value=message.value, key=message.key.encode())
         producer.poll(0)
-        return PublishResult()
+        return module.PublishResult()
 
-    module.KafkaTransport.publish = publish
+    _replace(module.KafkaTransport, "publish", publish)
 
 
 @mutant("offsets-before-commit", "outbox.transports.kafka")
@@ -59,8 +65,60 @@ def _offsets_first(module: ModuleType) -> None:
             self.acknowledge(deliveries)
             try:
                 self._consumer.commit(asynchronous=False)
-            except Exception:
+            except module.KafkaException:
                 return []
         return deliveries
 
-    module.KafkaConsumer.poll = poll
+    _replace(module.KafkaConsumer, "poll", poll)
+
+
+@mutant("claim-without-barrier", "outbox.claim")
+def _no_barriers(module: ModuleType) -> None:
+    _replace(module, "_barriers", lambda candidates: {})
+
+
+@mutant("order-unguarded", "outbox.claim")
+def _no_order_in_the_claim(module: ModuleType) -> None:
+    _no_barriers(module)
+
+
+@mutant("order-unguarded", "outbox.dispatch")
+def _no_order_in_dispatch(module: ModuleType) -> None:
+    _replace(module, "_behind_unfinished", lambda due: {})
+
+
+@mutant("hold-without-key-hold", "outbox.claim")
+def _unnamed_holds(module: ModuleType) -> None:
+    def hold_back(*, ids: Any, key: str, head_id: int, now: Any) -> None:
+        module._leave_ready(ids, next_retry_at=None, now=now)
+
+    _replace(module, "hold_back", hold_back)
+
+
+@mutant("failed-publish-is-settled", "outbox.transports.kafka")
+def _optimism(module: ModuleType) -> None:
+    original = module.KafkaTransport.publish
+
+    def publish(self: Any, messages: Any, *, timeout_seconds: float) -> Any:
+        return module.PublishResult(positions=original(self, messages, timeout_seconds=timeout_seconds).positions)
+
+    _replace(module.KafkaTransport, "publish", publish)
+
+
+@mutant("failing-event-is-skipped", "outbox.dispatch")
+def _skipping(module: ModuleType) -> None:
+    original = module._run_handlers
+
+    def run_handlers(envelopes: Any) -> None:
+        for envelope in envelopes:
+            try:
+                original([envelope])
+            except RuntimeError:
+                continue
+
+    _replace(module, "_run_handlers", run_handlers)
+
+
+@mutant("every-failure-is-permanent", "outbox.dispatch")
+def _impatience(module: ModuleType) -> None:
+    _replace(module, "_is_permanent", lambda error: True)

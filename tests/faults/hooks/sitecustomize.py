@@ -40,6 +40,6 @@ if "FAULTS_FOLDER" in os.environ:
     import faults_mutants
 
     CHANGES = {name: list(changes) for name, changes in faults_injections.CHANGES.items()}
-    for name, changes in faults_mutants.chosen(os.environ.get("FAULTS_MUTANT", "")).items():
+    for name, changes in faults_mutants.chosen().items():
         CHANGES.setdefault(name, []).extend(changes)
     sys.meta_path.insert(0, _Finder())
