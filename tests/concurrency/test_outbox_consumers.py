@@ -5,10 +5,12 @@ import threading
 import pytest
 from django.db import connection
 
-from outbox import registry, relay, upkeep
+from outbox import registry, relay
 from outbox.consumer import EventConsumer, SecondThread
 from outbox.dispatch import Outcome, dispatch_message
 from outbox.models import LocalMessage, OutboxMessage, Status
+from outbox.rescan import send_round_again
+from outbox.transports import PublishedRow
 from outbox.transports.local import LocalConsumer, LocalTransport
 from tests.outbox_rows import EVENT_TYPE, NOW, append, change, claim, row_of, wire
 from tests.racing import run_at_once
@@ -35,6 +37,12 @@ def published(key: str = "k", message: str = "hello") -> int:
 
 def handle(pk: int) -> Outcome:
     return dispatch_message(value=wire(pk), clock=lambda: NOW)
+
+
+def rescan(ids: list[int]) -> int:
+    """Send rows round again as if the broker had lost their messages."""
+    rows = [PublishedRow(outbox_id=pk, topic="t", partition=None, offset=None) for pk in ids]
+    return send_round_again(rows, published_before=NOW.replace(year=2027), now=NOW)
 
 
 @pytest.mark.parametrize("attempt", range(5))
@@ -99,9 +107,7 @@ def test_settle_published_waits_for_a_consumer_that_is_at_work_and_then_changes_
 def test_rescan_and_consumer_meet_on_one_row(effects, attempt):
     pk = published()
 
-    _, outcome = run_at_once(
-        lambda: upkeep.rescan_published(older_than=NOW.replace(year=2027), now=NOW), lambda: handle(pk)
-    )
+    _, outcome = run_at_once(lambda: rescan([pk]), lambda: handle(pk))
 
     assert outcome == Outcome.CONSUMED
     assert row_of(pk).status == Status.CONSUMED
@@ -116,7 +122,7 @@ def test_consumers_relays_and_rescan_end_with_one_effect_for_each_event(effects)
 
     def disturb():
         for _ in range(10):
-            upkeep.rescan_published(older_than=NOW.replace(year=2027), now=NOW)
+            rescan(ids)
             taken = claim(limit=5)
             relay.settle_published(ids=[row.id for row in taken.rows], token=taken.token, now=NOW)
 

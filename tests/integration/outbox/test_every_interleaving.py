@@ -15,13 +15,15 @@ from datetime import timedelta
 import pytest
 from django.db import transaction
 
-from outbox import dispatch, holds, upkeep
+from outbox import dispatch, holds
 from outbox.claim import Share, claim_rows
 from outbox.dead_letters import discard_dead_letters, requeue_dead_letters
 from outbox.dispatch import Outcome
 from outbox.models import KeyHold, OutboxMessage, PausedType, Status
+from outbox.rescan import send_round_again
 from outbox.settle import bury, give_back, settle_published
 from outbox.shards import shard_of
+from outbox.transports import PublishedRow
 from tests.outbox_rows import EVENT_TYPE, NOW, append, change, row_of, wire
 
 pytestmark = pytest.mark.django_db
@@ -229,7 +231,8 @@ class Explorer:
             return dispatch._handle_together([self.message], NOW)[0]
 
     def _rescan(self):
-        upkeep.rescan_published(older_than=NOW, now=NOW)
+        lost = PublishedRow(outbox_id=self.pk, topic="t", partition=None, offset=None)
+        send_round_again([lost], published_before=NOW, now=NOW)
 
     def _wake(self):
         holds.wake_due_rows(now=NOW)
