@@ -49,7 +49,7 @@ def _blocked(look: Overview) -> Table:
         (
             (
                 link(words.key_url(key.key), key.key),
-                compact_duration((look.at - key.since).total_seconds()),
+                one_line(compact_duration((look.at - key.since).total_seconds())),
                 key.behind,
                 link(words.row_url(key.head_id), f"#{key.head_id}"),
                 key.head_type,

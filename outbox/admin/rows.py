@@ -1,6 +1,6 @@
 """The list of all rows and the page of one; nothing here changes a row."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -44,13 +44,18 @@ class OutboxRowAdmin(ReadOnlyKeysetAdmin):
     change_form_outer_before_template = "outbox/row_story.html"
     change_form_outer_after_template = "outbox/row_neighbours.html"
     fieldsets = (
-        (_("Where it stands"), {"fields": (("state", "age"), ("attempts", "next_try"), ("claim", "lease_until"))}),
+        (
+            _("Where it stands"),
+            {"fields": (("state", "age"), ("attempts", "next_try"), ("claim", "lease_until"), ("updated_at", "shard"))},
+        ),
         (_("What it is"), {"fields": (("event_id", "biz_type"), ("key", "topic"), ("written_by", "traceparent"))}),
-        (_("When"), {"fields": (("created_at", "updated_at"), ("published_at", "consumed_at"), "next_retry_at")}),
         (_("Last error"), {"fields": ("whole_error",)}),
         (_("Discarded"), {"fields": (("discarded_at", "discard_reason"),)}),
         (_("Payload"), {"fields": ("readable_payload",)}),
     )
+
+    class Media:
+        css: ClassVar = {"all": ("outbox/console.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboxMessage]:
         # A payload may be 256 KB; it is loaded for the one row whose page shows it.
@@ -128,7 +133,7 @@ class OutboxRowAdmin(ReadOnlyKeysetAdmin):
     @column(description=_("key"))
     def short_key(self, row: OutboxMessage) -> SafeString:
         key = row.message_key
-        return one_line(key, short=key if len(key) <= 16 else key[:13] + "…")
+        return link(words.key_url(key), one_line(key, short=key if len(key) <= 16 else key[:13] + "…"))
 
     @column(description=_("claimed by"))
     def claim(self, row: OutboxMessage) -> str:

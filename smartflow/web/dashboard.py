@@ -22,7 +22,7 @@ REFRESH_SECONDS = 3
 
 def add_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Put the overview on the admin's first page (UNFOLD["DASHBOARD_CALLBACK"])."""
-    return {**context, **_overview(request)}
+    return {**context, **_overview(request), "title": _("Overview")}
 
 
 @never_cache
