@@ -127,7 +127,8 @@ def look_at_dead_letters(
     last = rows.values_list("id", flat=True)[limit - 1 : limit].first()
     if last is not None:
         rows = rows.filter(id__lte=last) if is_upwards else rows.filter(id__gte=last)
-    ids = list(_fitting(rows, selection).values_list("id", flat=True)[:limit])
+    # Sorted here: where the step is narrow the database goes by primary key, and would sort by the status first.
+    ids = sorted(_fitting(rows.order_by(), selection).values_list("id", flat=True), reverse=not is_upwards)
     start = after_id if before_id is None else before_id
     return Look(ids=ids, last_id=last or (ids[-1] if ids else start), looked_at=limit, is_end=last is None)
 
