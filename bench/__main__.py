@@ -19,7 +19,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from bench import first_token, long_drain, outbox, report
+from bench import first_token, long_drain, outbox, readme, report
 from bench.figures import Load
 from bench.installation import Installation
 from bench.peers.measure import PeerEffort, measure_peers
@@ -226,6 +226,8 @@ def main() -> int:
     if bench.results:
         path = QUICK_RESULTS if options.quick else RESULTS
         write(bench.results, path, " ".join(["python -m bench", *sys.argv[1:]]))
+        if not options.quick:
+            readme.update()
         print(f"{time.monotonic() - started:.0f} s; written to {path.relative_to(ROOT)}")
     return code
 

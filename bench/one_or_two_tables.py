@@ -91,6 +91,10 @@ def measure(corner: Corner, design: Design, *, batches: int, appends: int) -> Fi
     with closing(session.connection), closing(corner.connect()) as admin:
         figures: Figures = {"bytes": _sizes(admin.cursor())}
         figures |= _at_depth(session, batches)
+        if design.unforced:
+            seconds = _timed(session.cursor.execute, design.unforced, {"now": _now(), "limit": BATCH})[0]
+            figures["unforced_claim_ms"] = round(seconds * 1000)
+            session.connection.rollback()
         figures["append_ms"] = _spread([_timed(session.append, design.append)[0] for _ in range(appends)])
         if design is HOT_TABLE:
             admin.cursor().execute(READY_TRIGGER)

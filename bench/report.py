@@ -41,12 +41,47 @@ def show_first_token(parts: dict[str, Any]) -> str:
 
 
 def show_outbox(found: dict[str, Any]) -> str:
-    """Return the tables of rates, latencies and statements."""
+    """Return the tables of goals, rates, latencies and statements."""
     figures = found["figures"]
-    parts = (_show_rates(figures), _show_latencies(figures), _show_statements(figures, found["append"]))
-    locks = f"lock errors in all logs: {found['lock_errors_in_logs']}"
-    shares = ", ".join(f"{name} {value}" for name, value in found["ratios"].items())
-    return "\n\n".join((*parts, shares, locks))
+    parts = (
+        _show_goals(found),
+        _show_rates(figures),
+        _show_latencies(figures),
+        _show_statements(figures, found["append"]),
+    )
+    return "\n\n".join(parts)
+
+
+def _show_goals(found: dict[str, Any]) -> str:
+    """Return each goal of the issue beside what was measured."""
+    figures, ratios = found["figures"], found["ratios"]
+    statements = figures["worker_statements_per_message"], figures["consumer_statements_per_message"]
+    idle = figures["idle_worker_queries_per_second"] + figures["idle_consumer_queries_per_second"]
+    goals = [
+        ("commit → consumed, rows/s", 2500, figures["pipeline"]),
+        ("the same, of the raw pipeline", 0.6, ratios["pipeline_of_raw"]),
+        ("relay alone, rows/s", 6000, figures["relay"]),
+        ("the same, of the raw relay", 0.6, ratios["relay_of_raw"]),
+        ("one hot key, of the many-key rate", 0.5, ratios["one_key_of_many"]),
+        ("four relays, of one", 1.6, ratios["four_relays_of_one"]),
+        ("300 events/s: commit → acknowledged, p50 ms", -12, figures["acknowledged_p50_ms"]),
+        ("300 events/s: commit → acknowledged, p99 ms", -80, figures["acknowledged_p99_ms"]),
+        ("300 events/s: commit → consumed, p99 ms", -200, figures["consumed_p99_ms"]),
+        ("lock errors in any log", -0, found["lock_errors_in_logs"]),
+        ("relay, statements a message", -0.01, statements[0]),
+        ("consumer, statements a message", -0.1, statements[1]),
+        ("at rest, queries/s", -10, idle),
+    ]
+    rows: list[tuple[object, ...]] = [("goal", "reach", "measured", "reached")]
+    rows += [
+        (name, f"{'≥' if goal > 0 else '≤'} {abs(goal)}", value, _reached(goal, value)) for name, goal, value in goals
+    ]
+    return _table(*rows) + f"\n\nMedians of {found['runs']} runs."
+
+
+def _reached(goal: float, value: float) -> str:
+    """A goal above zero is a least, any other a most."""
+    return "yes" if (value >= goal if goal > 0 else value <= -goal) else "no"
 
 
 def _show_rates(figures: dict[str, Any]) -> str:
