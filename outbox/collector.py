@@ -1,4 +1,4 @@
-"""What the rows say of the outbox, read when a scraper asks; outbox/metrics.py measures how long events take.
+"""Every metric of the outbox: what the rows say, read when a scraper asks, and what this process counts and measures.
 
 Every read is bounded and goes through an index, and is made at most every few seconds however many scrapers ask. A
 database that is away is a value (outbox_database_up 0), never an error.
@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from outbox.database_clock import database_now
+from outbox.metrics import HISTOGRAMS
 from outbox.models import Worker
 from outbox.queries import COUNT_CAP, OutboxDepth, Overview, overview
 from outbox.queries.console import DEAD_SEEN, DEAD_SHOWN, WorkerState
@@ -58,6 +59,8 @@ class OutboxCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
         yield from _counters()
+        for histogram in HISTOGRAMS:
+            yield from histogram.collect()
         yield from self._cached_gauges()
 
     def _cached_gauges(self) -> list[Metric]:

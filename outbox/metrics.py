@@ -1,4 +1,4 @@
-"""How long events take, measured in the process that moves them; outbox/collector.py adds what the rows say.
+"""How long events take, measured in the process that moves them and shown by outbox/collector.py.
 
 Called once a batch, after its commit.
 """
@@ -8,15 +8,13 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from prometheus_client import REGISTRY
 from prometheus_client.core import HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 _EVENT_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.2, 0.5, 1.0, 5.0, 15.0, 60.0, 600.0)
 _BATCH_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 
 
-class BatchHistogram(Collector):
+class BatchHistogram:
     """A histogram that takes many values at once; prometheus_client's own takes them one by one, each under a lock."""
 
     def __init__(self, name: str, text: str, *, limits: Sequence[float]) -> None:
@@ -25,7 +23,6 @@ class BatchHistogram(Collector):
         self._lock = threading.Lock()
         self._counts = [0] * len(self._limits)
         self._sum = 0.0
-        REGISTRY.register(self)
 
     def observe(self, values: Iterable[float]) -> None:
         """Take note of the values."""
@@ -57,6 +54,7 @@ PUBLISH_BATCH = BatchHistogram(
 HANDLE_BATCH = BatchHistogram(
     "outbox_handle_batch_seconds", "How long a batch took to be handled and committed.", limits=_BATCH_SECONDS
 )
+HISTOGRAMS = (PUBLISH_LATENCY, CONSUME_LATENCY, PUBLISH_BATCH, HANDLE_BATCH)
 
 
 def observe_published(*, written_at: Iterable[datetime], now: datetime, batch_seconds: float) -> None:
