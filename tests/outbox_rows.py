@@ -1,5 +1,6 @@
 """Makes and reads outbox rows for tests, with a clock and a transport that do what the test says."""
 
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -62,6 +63,18 @@ class RecordingTransport:
     @property
     def ids(self) -> list[int]:
         return [message.outbox_id for message in self.published]
+
+
+class SharedLog(RecordingTransport):
+    """One broker for several relays: appends what is published under a lock, in the order of arrival."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+    def publish(self, messages: Sequence[OutgoingMessage], *, timeout_seconds: float) -> PublishResult:
+        with self.lock:
+            return super().publish(messages, timeout_seconds=timeout_seconds)
 
 
 def make_event(message: str = "hello") -> ChatHistoryPersistRequested:

@@ -1,27 +1,14 @@
 """Relays at the same moment, each with a connection of its own: rows are disjoint, order per key holds."""
 
-import threading
 from collections import defaultdict
 
 import pytest
 
 from outbox.models import OutboxMessage, Status
-from tests.outbox_rows import NOW, RecordingTransport, append, claim, run_pass
+from tests.outbox_rows import NOW, RecordingTransport, SharedLog, append, claim, run_pass
 from tests.racing import run_at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class SharedLog(RecordingTransport):
-    """One broker for several relays: appends what is published under a lock, in the order of arrival."""
-
-    def __init__(self):
-        super().__init__()
-        self.lock = threading.Lock()
-
-    def publish(self, messages, *, timeout_seconds):
-        with self.lock:
-            return super().publish(messages, timeout_seconds=timeout_seconds)
 
 
 @pytest.mark.parametrize("relays", [2, 4])

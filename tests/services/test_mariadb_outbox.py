@@ -2,17 +2,36 @@
 
 import re
 import threading
+from collections import defaultdict
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from outbox import dispatch, relay
+from outbox import dispatch, relay, upkeep
+from outbox.claim import Share
 from outbox.database_clock import database_now
 from outbox.database_errors import repeat_on_conflict
-from outbox.models import OutboxMessage, Status
-from tests.outbox_rows import EVENT_TYPE, NOW, append, change, claim, row_of, wire
+from outbox.dead_letters import discard_dead_letters
+from outbox.holds import release_held_rows, wake_due_rows
+from outbox.models import KeyHold, OutboxMessage, Status
+from outbox.rescan import Rescan
+from outbox.settle import give_back, settle_published
+from outbox.shards import shards_of_slot
+from tests.outbox_rows import (
+    EVENT_TYPE,
+    NOW,
+    RecordingTransport,
+    SharedLog,
+    append,
+    change,
+    claim,
+    new_row,
+    row_of,
+    wire,
+)
 from tests.racing import run_at_once
 
 pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
@@ -25,13 +44,13 @@ def only_mariadb():
         pytest.skip("DATABASE_URL is not MariaDB's")
 
 
-def make_rows(count: int, status: str, *, keys: int = 500, published=None, consumed=None) -> None:
+def make_rows(count: int, status: str, *, key: str = "key", published=None, consumed=None) -> None:
     rows = [
-        OutboxMessage(
+        new_row(
             event_id=f"{status}-{number}",
             biz_type=EVENT_TYPE,
             topic="t",
-            message_key=f"key{number % keys}",
+            message_key=f"{key}{number % 500}",
             payload="{}",
             status=status,
             published_at=published,
@@ -48,7 +67,7 @@ def make_rows(count: int, status: str, *, keys: int = 500, published=None, consu
 def seeded():
     """Make a table as it is in the middle of a day: many finished rows, some on their way, some waiting."""
     make_rows(16_000, Status.CONSUMED, published=OLD, consumed=OLD)
-    make_rows(50, Status.DEAD, published=OLD)
+    make_rows(50, Status.DEAD, key="dead", published=OLD)
     make_rows(1500, Status.PUBLISHED, published=OLD)
     make_rows(2500, Status.PENDING)
     with connection.cursor() as cursor:
@@ -76,27 +95,6 @@ def check_plan(plan: dict, *, index: str, rows: int) -> None:
     assert "temporary" not in (plan["Extra"] or ""), plan
 
 
-@pytest.mark.usefixtures("seeded")
-def test_claim_settle_and_release_read_by_index_without_a_sort():
-    """The claim's look for earlier rows of its keys too."""
-    with CaptureQueriesContext(connection) as queries:
-        taken = claim(limit=200)
-        ids = [row.id for row in taken.rows]
-        relay.settle_published(ids=ids[:100], token=taken.token, now=NOW)
-        relay._release(dict.fromkeys(ids[100:], "away"), taken.token, NOW)
-
-    assert len(ids) == 200
-    (candidates,) = plans(queries, r"^SELECT.*FOR UPDATE SKIP LOCKED")
-    check_plan(candidates, index="idx_outbox_status_id", rows=20_000)
-    (barrier,) = plans(queries, r"^SELECT.*MIN\(")
-    assert (barrier["key"], int(barrier["rows"]) <= 4000) == ("idx_outbox_key_status", True), barrier
-    assert "filesort" not in barrier["Extra"], barrier
-    updates = plans(queries, r"^UPDATE")
-    assert len(updates) == 3
-    for update in updates:
-        check_plan(update, index="PRIMARY", rows=200)
-
-
 def rows_read() -> int:
     """Return how many index entries and rows the server has touched for this connection so far."""
     with connection.cursor() as cursor:
@@ -104,15 +102,85 @@ def rows_read() -> int:
         return sum(int(value) for _, value in cursor.fetchall())
 
 
-@pytest.mark.usefixtures("seeded")
-def test_claim_and_prune_read_little_more_than_their_batch():
-    start = rows_read()
-    assert len(claim(limit=200).rows) == 200
-    after_claim = rows_read()
-    assert relay.prune_consumed(older_than=OLD - timedelta(days=1), limit=500) == 0
+class RowsRead:
+    """Counts what the server touches for each statement, the question itself taken off."""
 
-    assert after_claim - start < 4000
-    assert rows_read() - after_claim < 2000
+    def __init__(self) -> None:
+        first, second = rows_read(), rows_read()
+        self._question = second - first
+        self.by_statement: list[tuple[str, int]] = []
+
+    def __call__(self, execute, sql, params, many, context):
+        if sql.startswith("SHOW"):
+            return execute(sql, params, many, context)
+        before = rows_read()
+        answer = execute(sql, params, many, context)
+        self.by_statement.append((sql, rows_read() - before - self._question))
+        return answer
+
+
+@pytest.mark.usefixtures("seeded")
+def test_claim_and_settle_read_by_index_without_a_sort():
+    """The claim's look for earlier rows of its keys too."""
+    with CaptureQueriesContext(connection) as queries:
+        taken = claim(limit=200)
+        ids = [row.id for row in taken.rows]
+        settle_published(ids=ids[:100], token=taken.token, now=NOW, positions={ids[0]: (3, 10**12)})
+        give_back(ids=ids[100:], token=taken.token, now=NOW, reason="away")
+
+    assert len(ids) == 200
+    (candidates,) = plans(queries, r"^SELECT .*ready_shard")
+    check_plan(candidates, index="idx_outbox_ready", rows=5000)
+    searches = [plan for plan in plans(queries, r"MIN\(id\)") if plan["table"] == "agent_outbox_messages"]
+    assert len(searches) == 2
+    for search in searches:
+        assert search["key"] == "idx_outbox_key_status", search
+        assert "filesort" not in search["Extra"], search
+    assert "Using index" in searches[0]["Extra"], searches[0]
+    updates = plans(queries, r"^UPDATE")
+    assert {plan["key"] for plan in updates if plan["table"] == "agent_outbox_messages"} == {"PRIMARY"}
+    assert not [plan for plan in updates if "filesort" in (plan["Extra"] or "")]
+    assert len([query for query in queries if query["sql"].startswith("UPDATE")]) == 3
+    settled = row_of(ids[0])
+    assert (settled.status, settled.published_partition, settled.published_offset) == ("published", 3, 10**12)
+
+
+@pytest.mark.usefixtures("seeded")
+def test_claim_settle_and_prune_read_at_most_twice_their_batch():
+    counter = RowsRead()
+    with connection.execute_wrapper(counter):
+        taken = claim(limit=200)
+        settle_published(ids=[row.id for row in taken.rows], token=taken.token, now=NOW)
+        upkeep.prune_consumed(older_than=OLD - timedelta(days=1), limit=200)
+        upkeep.prune_consumed(older_than=NOW, limit=200)
+        wake_due_rows(now=NOW)
+        release_held_rows(now=NOW)
+
+    assert len(taken.rows) == 200
+    # The settle joins its own list: as many rows again, which are in memory, each of them read twice as well.
+    most = {sql: 805 if "JSON_TABLE" in sql else 400 for sql, _ in counter.by_statement}
+    assert all(count <= most[sql] for sql, count in counter.by_statement), counter.by_statement
+
+
+@pytest.mark.usefixtures("seeded")
+def test_held_and_waiting_rows_are_found_by_index_without_a_sort():
+    head, waiting = append("blocked"), append("waiting")
+    follower = append("blocked")
+    change(head, status=Status.DEAD)
+    change(waiting, next_retry_at=NOW)
+    claim(limit=3000)
+    assert row_of(follower).ready_shard is None
+    discard_dead_letters(ids=[head], by="ops", reason="old", now=NOW)
+    with CaptureQueriesContext(connection) as queries:
+        assert wake_due_rows(now=NOW) == 1
+        assert release_held_rows(now=NOW) == 1
+
+    (due,) = plans(queries, r"^SELECT .*next_retry_at` <= ")
+    check_plan(due, index="idx_outbox_status_next", rows=10)
+    locked = plans(queries, r"^SELECT .*FOR UPDATE SKIP LOCKED")
+    assert {plan["key"] for plan in locked if plan["table"] == "agent_outbox_messages"} == {"PRIMARY"}
+    (held,) = plans(queries, r"^SELECT .*message_key` IN .*ready_shard` IS NULL")
+    assert held["key"] == "idx_outbox_key_status", held
 
 
 @pytest.mark.usefixtures("seeded", "handler")
@@ -132,8 +200,10 @@ def test_dispatch_reads_by_primary_key_and_looks_for_predecessors_in_their_index
 
 @pytest.mark.usefixtures("seeded")
 def test_rescan_reads_by_index_without_a_sort():
+    transport = RecordingTransport()
+    transport.lost = set(OutboxMessage.objects.filter(status=Status.PUBLISHED).values_list("id", flat=True)[:300])
     with CaptureQueriesContext(connection) as queries:
-        assert relay.rescan_published(older_than=NOW, now=NOW, limit=300) == 300
+        assert Rescan(transport=transport, unknown_seconds=10**9, page=500).run_page(now=NOW) == 300
 
     search, lock = plans(queries, r"^SELECT")
     check_plan(search, index="idx_outbox_status_id", rows=20_000)
@@ -142,13 +212,73 @@ def test_rescan_reads_by_index_without_a_sort():
     check_plan(update, index="PRIMARY", rows=300)
 
 
+def test_relays_on_disjoint_shards_and_a_sweep_meet_no_conflict_and_keep_the_order():
+    """Four relays, two writers and a sweep at once: no lock error surfaces, each key's order holds."""
+    written, broker = defaultdict(list), SharedLog()
+
+    def write(number):
+        for count in range(120):
+            key = f"key{number}-{count % 12}"
+            written[key].append(append(key, now=database_now()))
+
+    def relay_slot(slot):
+        first, last = shards_of_slot(slot, slots=4)
+        worker = make_relay(broker, Share(first=first, last=last))
+        for _ in range(60):
+            worker()
+
+    calls = [partial(write, number) for number in range(2)] + [partial(relay_slot, slot) for slot in range(4)]
+    answers = run_at_once(*calls, lambda: [relay.sweep(database_now) for _ in range(40)])
+    assert [answer for answer in answers if isinstance(answer, Exception)] == []
+    make_relay(broker, Share())()
+
+    published = defaultdict(list)
+    for message in broker.published:
+        published[message.key].append(message.outbox_id)
+    assert published == written
+
+
+def make_relay(transport, share):
+    bounds = relay.Bounds(batch_size=500, lease_seconds=30, publish_seconds=5)
+    return partial(relay.Relay(transport=transport, clock=database_now, bounds=bounds).run_batch, share)
+
+
+def test_a_sweep_and_claims_at_once_never_leave_a_held_row_without_its_hold():
+    heads = [append(f"key{number}") for number in range(6)]
+    for pk in heads:
+        change(pk, status=Status.DEAD)
+    for _ in range(4):
+        for number in range(6):
+            append(f"key{number}")
+
+    def operate():
+        """Give heads up and bury them anew, so that keys are blocked and free in turn."""
+        for count in range(30):
+            discarded = NOW if count % 2 else None
+            OutboxMessage.objects.filter(id__in=heads[count % 3 :: 3]).update(discarded_at=discarded)
+
+    def hold():
+        for _ in range(30):
+            taken = claim(limit=50)
+            give_back(ids=[row.id for row in taken.rows], token=taken.token, now=NOW)
+
+    answers = run_at_once(operate, hold, hold, *[lambda: [release_held_rows(now=NOW) for _ in range(40)]] * 2)
+
+    assert [answer for answer in answers if isinstance(answer, Exception)] == []
+    held = OutboxMessage.objects.filter(status=Status.PENDING, ready_shard__isnull=True, next_retry_at__isnull=True)
+    assert set(held.values_list("message_key", flat=True)) <= set(KeyHold.objects.values_list("message_key", flat=True))
+    OutboxMessage.objects.filter(id__in=heads).update(discarded_at=NOW)
+    release_held_rows(now=NOW)
+    assert len(claim(limit=50).rows) == 24
+
+
 def test_moments_keep_their_microseconds():
     moment = NOW.replace(microsecond=123_457)
     pk = append(now=moment)
-    change(pk, next_retry_at=moment, lease_until=moment, claim_token="t", published_at=moment, consumed_at=moment)
+    change(pk, lease_until=moment, claim_token="t", published_at=moment, consumed_at=moment)
 
     row = row_of(pk)
-    assert {row.created_at, row.next_retry_at, row.lease_until, row.published_at, row.consumed_at} == {moment}
+    assert {row.created_at, row.lease_until, row.published_at, row.consumed_at} == {moment}
     assert claim(now=moment - timedelta(microseconds=1)).rows == []
     assert [taken.id for taken in claim(now=moment).rows] == [pk]
 
