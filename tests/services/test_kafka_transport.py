@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from outbox import transports
 from outbox.models import OutboxMessage, Status
-from outbox.transports import TransportUnavailable
+from outbox.rescan import Rescan
+from outbox.transports import PublishedRow, TransportUnavailable
 from outbox.transports.kafka import MAX_MESSAGE_BYTES, KafkaTransport
 from tests.outbox_rows import append, make_consumer, run_pass
 from tests.transport_contract import outgoing, receive, texts
@@ -193,3 +195,51 @@ def test_a_frozen_broker_delays_and_neither_loses_nor_counts(settings, clock, ka
         run_pass(transport, clock)
     consumer._source.close()
     assert handler.messages == ["before", "0", "1", "2", "3", "4"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rescan_brings_back_what_the_group_skipped_and_nothing_that_still_waits(
+    settings, clock, kafka, transport, handler
+):
+    ids = [append("a", str(number)) for number in range(4)]
+    assert run_pass(transport, clock).published == 4
+    partition = OutboxMessage.objects.values_list("published_partition", flat=True).distinct().get()
+    skipping = Consumer(
+        {"bootstrap.servers": settings.KAFKA_BOOTSTRAP_SERVERS[0], "group.id": settings.OUTBOX_CONSUMER_GROUP}
+    )
+    skipping.commit(offsets=[TopicPartition(kafka, partition, 2)], asynchronous=False)
+    skipping.close()
+    rescan = Rescan(transport=transport, unknown_seconds=30)
+
+    assert rescan.run(now=clock(), pages=1) == 0  # they may still be on their way
+    clock.advance(6)
+    assert rescan.run(now=clock(), pages=1) == 2
+    clock.advance(86_400)
+    assert rescan.run(now=clock(), pages=1) == 0
+
+    pending = OutboxMessage.objects.filter(status=Status.PENDING).values_list("id", flat=True)
+    assert sorted(pending) == ids[:2]
+    consumer = make_consumer(clock, transport=transport)
+    deadline = time.monotonic() + 60
+    while OutboxMessage.objects.exclude(status=Status.CONSUMED).exists() and time.monotonic() < deadline:
+        run_pass(transport, clock)
+        consumer.run_once(timeout_seconds=0.2)
+        clock.advance(1)
+    assert handler.messages == ["0", "1", "2", "3"]
+
+
+def test_passed_over_says_so_when_the_broker_does_not_answer(settings):
+    settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
+    row = PublishedRow(outbox_id=1, topic="t", partition=0, offset=0)
+
+    with pytest.raises(TransportUnavailable):
+        KafkaTransport().passed_over([row])
+
+
+def test_passed_over_names_rows_of_a_topic_that_is_gone_or_was_made_anew(kafka, transport):
+    transport.publish([outgoing("one", topic=kafka)], timeout_seconds=10)
+    gone = PublishedRow(outbox_id=1, topic=f"{kafka}-gone", partition=0, offset=0)
+    anew = PublishedRow(outbox_id=2, topic=kafka, partition=0, offset=10_000)
+    unknown = PublishedRow(outbox_id=3, topic=kafka, partition=None, offset=None)
+
+    assert transport.passed_over([gone, anew, unknown]) == {1, 2}
