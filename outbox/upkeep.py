@@ -1,4 +1,4 @@
-"""What keeps the table in order beside the flow: rescan what was published and lost, prune what is finished.
+"""What keeps the table in order beside the flow: prune what is finished, and records that nobody looks at any more.
 
 Called by jobs. Every function is bounded; the flow never waits for one.
 """
@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F
 
-from outbox.claim import unlocked
 from outbox.database_errors import repeat_on_conflict
 from outbox.models import Attempt, MinuteCount, OutboxMessage, Status, Worker
 from outbox.walk import rows_of_status
@@ -24,30 +22,6 @@ SLOW_BATCH_SECONDS = 0.5
 MINUTES_KEPT = timedelta(days=7)
 # As long as the console says that a worker is gone.
 GONE_WORKERS_KEPT = timedelta(hours=1)
-
-
-def rescan_published(*, older_than: datetime, now: datetime, limit: int = 500) -> int:
-    """
-    Send rows round again that were published before `older_than` and never consumed; return how many.
-
-    The broker may have lost the message, or the topic its retention. A duplicate does no harm: dispatch handles once.
-    Transaction: its own; a row that a consumer has in hand at this moment is not stuck and is passed over.
-    """
-    stuck = OutboxMessage.objects.filter(status=Status.PUBLISHED, published_at__lt=older_than).order_by("id")
-    ids = list(stuck.values_list("id", flat=True)[:limit])
-    if not ids:
-        return 0
-    return repeat_on_conflict(lambda: _send_round_again(ids, older_than, now))
-
-
-def _send_round_again(ids: Sequence[int], older_than: datetime, now: datetime) -> int:
-    with transaction.atomic():
-        # By primary key alone, for the reason of relay._held; so the status is looked at here.
-        rows = unlocked(OutboxMessage.objects.filter(id__in=ids)).values_list("id", "status", "published_at")
-        stuck = [pk for pk, status, at in rows if status == Status.PUBLISHED and at is not None and at < older_than]
-        return OutboxMessage.objects.filter(id__in=stuck).update(
-            status=Status.PENDING, ready_shard=F("shard"), next_retry_at=None, updated_at=now
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
