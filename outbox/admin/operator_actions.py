@@ -121,6 +121,8 @@ class OperatorActionAdmin(ReadOnlyKeysetAdmin):
             "opts": self.opts,
             "media": self.media,
             "action": action,
+            "done": f"{action.done_count:,}",
+            "expected": f"{action.expected_count:,}",
             "colour": COLOURS[State(action.state)],
             "parts": selection_in_words(action),
             "is_over": action.state in (State.DONE, State.STOPPED),

@@ -8,6 +8,7 @@ them; they know no model.
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
+from django.contrib.admin import ShowFacets
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
@@ -156,6 +157,7 @@ class KeysetAdmin(ModelAdmin):  # type: ignore[misc]
     list_per_page = 50
     list_max_show_all = 0
     show_full_result_count = False
+    show_facets = ShowFacets.NEVER  # counts every choice of every filter over the whole table
     list_disable_select_all = True
     sortable_by: Sequence[str] = ()
     actions_selection_counter = True

@@ -83,6 +83,13 @@ def test_list_stops_after_a_while_and_goes_on_from_there(operator, monkeypatch):
     assert listed(operator.get(LIST + first.context["cl"].next_page)) == [rare.pk]
 
 
+def test_list_offers_no_counts_of_its_filters(operator):
+    """They would count every dead row there is, once a choice."""
+    make_row(Status.DEAD)
+    assert "_facets" not in operator.get(LIST, {"error": "x"}).content.decode()
+    assert operator.get(LIST, {"_facets": "True"}).context["cl"].add_facets is False
+
+
 @pytest.mark.parametrize("query", ["after=x", "before=1~2", "after=99999999999999999999"])
 def test_list_refuses_a_cursor_that_is_none(operator, query):
     assert operator.get(f"{LIST}?{query}").status_code == 302
