@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 FORWARD = {
+    ("pending", "pending"),  # let go by whoever had claimed it
     ("pending", "published"),
     ("pending", "consumed"),
     ("published", "consumed"),
@@ -122,11 +123,10 @@ def _check_order(end: End) -> Iterable[Violation]:
 
 
 def _check_publishing(end: End) -> Iterable[Violation]:
-    """The first acknowledged message of each event stands in its partition in the order of commits."""
-    places: dict[str, int] = {}
+    """The first message of each event stands in its partition in the order of commits, where its place is known."""
+    places: dict[str, int | None] = {}
     for change in end.changes:
-        if change.new == "published" and change.place is not None:
-            places.setdefault(change.event_id, change.place)
+        places.setdefault(change.event_id, change.place if change.new == "published" else None)
     last: dict[str, tuple[int, str]] = {}
     for entry in sorted(end.journal, key=lambda entry: entry.place):
         place = places.get(entry.event_id)

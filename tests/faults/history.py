@@ -17,7 +17,8 @@ TABLES = (
     "event_id VARCHAR(64) NOT NULL, old VARCHAR(32) NOT NULL, new VARCHAR(32) NOT NULL, is_ready BOOL NOT NULL, "
     "waits BOOL NOT NULL, part INT NULL, place BIGINT NULL, at DATETIME(6) NOT NULL, KEY (message_id)) ENGINE=InnoDB",
     "CREATE TRIGGER faults_note AFTER UPDATE ON agent_outbox_messages FOR EACH ROW "
-    "IF NEW.status <> OLD.status THEN "
+    # also: a claimed row that is let go before it is settled, so where its message is, nobody wrote down
+    "IF NEW.status <> OLD.status OR (OLD.claim_token IS NOT NULL AND NEW.claim_token IS NULL) THEN "
     "INSERT INTO faults_changes (message_id, event_id, old, new, is_ready, waits, part, place, at) "
     "VALUES (NEW.id, NEW.event_id, OLD.status, NEW.status, NEW.ready_shard IS NOT NULL, "
     "NEW.next_retry_at IS NOT NULL, NEW.published_partition, NEW.published_offset, NOW(6)); END IF",
