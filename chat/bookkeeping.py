@@ -15,6 +15,9 @@ from django.db import connection
 _PORTION_BYTES = 4 * 1024 * 1024
 _PORTION_ROWS = 1000
 
+# What the column of one message holds.
+MOST_TOKENS = 2**31 - 1
+
 _INSERT = (
     "INSERT INTO chat_histories"
     " (chat_id, user_id, message_content, role, tokens_consumed, source_event_id, run_id, created_at) VALUES "
@@ -23,7 +26,7 @@ _ROW = "(%s, %s, %s, %s, %s, %s, %s, %s)"
 
 # The rows are visited in the order given and by primary key: a scan would wait for rows that others have locked.
 _COUNT_MYSQL = (
-    "UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (id BIGINT PATH '$[0]', messages INT PATH '$[1]', tokens INT PATH '$[2]',"
+    "UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (id BIGINT PATH '$[0]', messages INT PATH '$[1]', tokens BIGINT PATH '$[2]',"
     " last_at DATETIME(6) PATH '$[3]')) AS added STRAIGHT_JOIN agent_chats ON agent_chats.id = added.id"
     " SET message_count = message_count + added.messages, tokens_total = tokens_total + added.tokens,"
     " last_message_at = GREATEST(COALESCE(last_message_at, added.last_at), added.last_at)"

@@ -13,7 +13,7 @@ from django.db.models import QuerySet, Value
 from django.db.models.functions import Coalesce
 from django.utils.dateparse import parse_datetime
 
-from chat.bookkeeping import NewHistory, count_histories, insert_histories
+from chat.bookkeeping import MOST_TOKENS, NewHistory, count_histories, insert_histories
 from chat.contracts import ChatStatus, Role, RunResult, RunState, StartedRun, TurnRequest, Usage
 from chat.memory.budget import estimate_text
 from chat.models import AgentChat, ChatHistory, ChatRun
@@ -171,7 +171,8 @@ def record_messages(*, events: Mapping[str, ChatHistoryPersistRequested]) -> Non
     Order:       conversations, users, history: the same in every writer, so that none waits in a circle.
     Shape:       event id → event, oldest first.
     Twice:       changes nothing; the row carries the event's id.
-    Raises:      ConversationNotFound when a conversation's row is gone for good; Invalid for a wrong occurred_at.
+    Raises:      ConversationNotFound when a conversation's row is gone for good; Invalid for a wrong occurred_at or a
+                 number of tokens that no column holds.
     """
     wanted = {event.conversation_id for event in events.values()}
     pk_of = _lock_conversation_keys(wanted)
@@ -191,6 +192,8 @@ def _history(event: ChatHistoryPersistRequested, event_id: str) -> NewHistory:
     occurred_at = parse_datetime(event.occurred_at)
     if occurred_at is None:
         raise Invalid("occurred_at is no date and time")
+    if event.tokens_consumed > MOST_TOKENS:
+        raise Invalid("tokens_consumed is too large")
     return NewHistory(
         chat_id=event.conversation_id,
         user_id=event.user_id,

@@ -1,11 +1,12 @@
 """Every write of conversations: what is written together, who may write, and what a second time does."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import IntegrityError, transaction
 
-from chat import operations
+from chat import bookkeeping, operations
 from chat.contracts import ChatStatus, Role, RunState
 from chat.models import AgentChat, ChatHistory, ChatRun
 from chat.operations import ConversationNotFound, ConversationTitleInvalid, RunAlreadyLive, RunNotOwned
@@ -14,6 +15,7 @@ from outbox.envelope import decode_stored
 from outbox.models import OutboxMessage
 from outbox.testing import drain
 from smartflow.events import ChatHistoryPersistRequested
+from smartflow.kernel.errors import Invalid
 from smartflow.kernel.ids import new_uuid
 from tests.integration.chat.turns import LEASE_SECONDS, ask, result, talk
 
@@ -29,7 +31,7 @@ def events():
     return [decode_stored(row.payload) for row in OutboxMessage.objects.order_by("id")]
 
 
-def persist_event(run, *, tokens=7, role=Role.ASSISTANT, user_id=None):
+def persist_event(run, *, tokens=7, role=Role.ASSISTANT, user_id=None, at=NOW):
     return ChatHistoryPersistRequested(
         user_id=user_id or run.user_id,
         conversation_id=run.conversation_id,
@@ -37,7 +39,7 @@ def persist_event(run, *, tokens=7, role=Role.ASSISTANT, user_id=None):
         role=role,
         message="text",
         tokens_consumed=tokens,
-        occurred_at=NOW.isoformat(),
+        occurred_at=at.isoformat(),
     )
 
 
@@ -282,6 +284,45 @@ def test_record_messages_never_moves_the_last_message_back(alice):
     operations.record_messages(events={"e-1": persist_event(run)})
 
     assert AgentChat.objects.get().last_message_at == later(100)
+
+
+def test_record_messages_moves_the_last_message_to_the_latest_of_them(alice):
+    run = ask(alice, now=NOW)
+    moments = [later(10), later(30.5), later(20)]
+    operations.record_messages(
+        events={f"e-{number}": persist_event(run, at=moment) for number, moment in enumerate(moments)}
+    )
+
+    assert AgentChat.objects.get().last_message_at == later(30.5)
+    assert list(ChatHistory.objects.order_by("id").values_list("created_at", flat=True)) == moments
+
+
+@pytest.mark.parametrize("moment", ["2026-03-01T08:00:00", "2026-03-01T08:00:00Z", "2026-03-01T16:00:00+08:00"])
+def test_record_messages_reads_a_moment_without_a_zone_as_utc(alice, moment):
+    operations.record_messages(events={"e-1": replace(persist_event(ask(alice)), occurred_at=moment)})
+
+    assert ChatHistory.objects.get().created_at == NOW
+
+
+@pytest.mark.parametrize("wrong", [{"occurred_at": "yesterday"}, {"tokens_consumed": 2**31}])
+def test_record_messages_refuses_for_good_what_no_column_holds(alice, wrong):
+    event = replace(persist_event(ask(alice)), **wrong)
+
+    with pytest.raises(Invalid):
+        operations.record_messages(events={"e-1": event})
+    assert not ChatHistory.objects.exists()
+
+
+def test_record_messages_writes_long_messages_in_portions(alice, monkeypatch, django_assert_num_queries):
+    monkeypatch.setattr(bookkeeping, "_PORTION_BYTES", 40)
+    run = ask(alice)
+    events = {f"e-{number}": replace(persist_event(run), message="x" * (number + 1)) for number in range(9)}
+
+    with django_assert_num_queries(11):  # six statements would do, and the history takes six instead of one
+        operations.record_messages(events=events)
+    assert [len(text) for text in ChatHistory.objects.order_by("id").values_list("message_content", flat=True)] == list(
+        range(1, 10)
+    )
 
 
 def test_record_messages_of_a_vanished_conversation_raises(alice):

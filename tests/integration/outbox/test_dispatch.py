@@ -10,6 +10,7 @@ from outbox.dispatch import DEFER_SECONDS, Outcome, dispatch_message, dispatch_m
 from outbox.models import Attempt, KeyHold, LocalMessage, OutboxMessage, Status, Worker
 from outbox.registry import HandlerMissing
 from outbox.tally import TALLY
+from outbox.upkeep import prune_consumed
 from outbox.workers import worker_name
 from smartflow.events import EventUnreadable
 from smartflow.kernel.errors import Conflict, Invalid, Unavailable
@@ -218,16 +219,11 @@ def test_dispatch_message_bounds_the_last_error_and_survives_text_that_is_no_uni
     assert Attempt.objects.get(message_id=pk).error == row_of(pk).last_error
 
 
-def test_dispatch_message_retries_when_the_text_of_an_event_cannot_be_stored(dispatch, monkeypatch):
-    def store(event, *, event_id):
-        LocalMessage.objects.create(outbox_id=0, topic="t", message_key="k", value=event.message)
+@pytest.mark.usefixtures("handler")
+def test_dispatch_message_says_that_text_that_is_no_unicode_is_no_envelope(clock):
+    value = wire(published(message="SURROGATE")).replace(b"SURROGATE", b"\\ud800")
 
-    monkeypatch.setitem(registry._handlers, EVENT_TYPE, store)
-    pk = published(message="SURROGATE")
-    change(pk, payload=row_of(pk).payload.replace("SURROGATE", "\\ud800"))
-
-    assert dispatch(pk) == Outcome.RETRY
-    assert "UnicodeEncodeError" in row_of(pk).last_error
+    assert dispatch_message(value=value, clock=clock) == Outcome.UNREADABLE
 
 
 def broken_statement(event, *, event_id):
@@ -277,18 +273,29 @@ class FakeConnection:
     in_atomic_block = False
 
 
-@pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"[]", b"{}", b'{"outbox_id":"1"}'])
+@pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"[]", b"{}", b'{"outbox_id":"1"}', b'{"outbox_id":%d}' % 10**40])
 def test_dispatch_message_says_so_when_the_message_is_no_envelope(clock, value):
     assert dispatch_message(value=value, clock=clock) == Outcome.UNREADABLE
 
 
-@pytest.mark.parametrize("outbox_id", [0, -1, 10**9, 2**63, 10**40])
+@pytest.mark.parametrize("outbox_id", [0, -1, 10**9, 2**63])
 def test_dispatch_message_says_so_when_the_message_has_no_row(clock, outbox_id, handler):
     pk = append()
     value = wire(pk).replace(b'"outbox_id":%d' % pk, b'"outbox_id":%d' % outbox_id)
 
     assert dispatch_message(value=value, clock=clock) == Outcome.UNKNOWN
     assert handler.messages == []
+
+
+def test_dispatch_message_of_a_row_that_was_pruned_has_no_effect(dispatch, clock, handler):
+    pk = published()
+    message = wire(pk)
+    dispatch(pk)
+    clock.advance(8 * 86400)
+    assert prune_consumed(older_than=clock.now) == 1
+
+    assert dispatch_message(value=message, clock=clock) == Outcome.UNKNOWN
+    assert len(handler.messages) == 1
 
 
 def test_dispatch_message_leaves_a_row_alone_when_the_message_is_of_another_event(clock, handler):
