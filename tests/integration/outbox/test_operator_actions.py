@@ -1,10 +1,12 @@
 """outbox/operator_actions.py: many rows are moved in the background, in batches, and nothing is done twice."""
 
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
+from django.db import OperationalError
 
-from outbox import dead_letters, operator_actions
+from outbox import dead_letters, jobs, operator_actions
 from outbox.models import OperatorAction, OutboxMessage, Status
 from outbox.operator_actions import LEASE_SECONDS, ActionOver, request_stop, run_actions, work_on
 from outbox.selection import Selection
@@ -207,3 +209,23 @@ def test_many_ids_are_moved_in_the_background_too(clock):
     run_actions(clock=clock, seconds=30)
 
     assert set(OutboxMessage.objects.filter(status=Status.PENDING).values_list("id", flat=True)) == set(ids)
+
+
+def test_the_job_does_the_work_and_leaves_it_to_the_next_tick_when_the_database_is_away(monkeypatch):
+    make_dead(12)
+    action = requeue_all()
+    away = OperationalError(2002, "Can't connect")
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "is_away", lambda error: error is away)
+        patched.setattr(jobs.connection, "close", lambda: None)
+        patched.setattr(jobs.operator_actions, "run_actions", Mock(side_effect=away))
+        jobs.run_operator_actions()
+        patched.setattr(jobs.operator_actions, "run_actions", Mock(side_effect=OperationalError(1054, "no column")))
+        with pytest.raises(OperationalError, match="no column"):
+            jobs.run_operator_actions()
+    assert count(Status.PENDING) == 0
+
+    jobs.run_operator_actions()
+
+    action.refresh_from_db()
+    assert (action.state, count(Status.PENDING)) == ("done", 12)
