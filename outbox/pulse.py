@@ -12,7 +12,7 @@ from django.db import Error, connection
 
 from outbox.models import Worker
 from outbox.transports import PartitionPosition
-from outbox.workers import HEARTBEAT_SECONDS, beat, leave, process_name, worker_name
+from outbox.workers import HEARTBEAT_SECONDS, beat, leave, own_name, worker_name
 from smartflow.kernel.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Pulse:
                 "consumed": self._consumed,
                 "busy_seconds": round(busy_seconds, 1),
             }
-            beat(name=_name(), kind=Worker.Kind.CONSUMER, owner=process_name(), state=state, now=self._clock())
+            beat(name=_name(), kind=Worker.Kind.CONSUMER, owner=own_name(), state=state, now=self._clock())
         except Error as error:
             logger.debug("A heartbeat could not be written", extra={"error": type(error).__name__})
             connection.close()
@@ -54,7 +54,7 @@ class Pulse:
     def stop(self) -> None:
         """Say goodbye."""
         try:
-            leave(name=_name(), owner=process_name(), now=self._clock())
+            leave(name=_name(), owner=own_name(), now=self._clock())
         except Error as error:
             logger.debug("The goodbye could not be written", extra={"error": type(error).__name__})
 

@@ -20,7 +20,7 @@ from outbox.settle import bury, give_back, settle_published
 from outbox.tally import TALLY
 from outbox.tracing import PublishSpans
 from outbox.transports import OutgoingMessage, PublishResult, Transport, TransportUnavailable
-from outbox.workers import process_name
+from outbox.workers import own_name
 from smartflow.kernel.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Relay:
     clock: Clock
     bounds: Bounds
     memory: Memory = field(default_factory=Memory)
-    name: str = field(default_factory=process_name)
+    name: str = field(default_factory=own_name)
 
     def is_blocked(self) -> bool:
         """Tell whether the broker is away: asks it when it is time to, and logs a change of state once."""

@@ -29,7 +29,7 @@ _SQLITE_PLACES = (
 )
 
 
-def held(ids: Collection[int], token: str) -> QuerySet[OutboxMessage]:
+def _held(ids: Collection[int], token: str) -> QuerySet[OutboxMessage]:
     """
     Return the rows that still belong to this claim: the consumer or another relay may have moved on meanwhile.
 
@@ -77,7 +77,7 @@ def bury(*, refused: Mapping[int, str], token: str, now: datetime, by: str, seco
     moved = []
     for pk, reason in refused.items():
         step = partial(
-            held([pk], token).update,
+            _held([pk], token).update,
             status=Status.DEAD,
             last_error=reason,
             ready_shard=None,
@@ -101,4 +101,4 @@ def give_back(*, ids: Collection[int], token: str, now: datetime, reason: str | 
     """Let go of rows that were not published, with the reason where it is a failure; no attempt is counted."""
     said = {} if reason is None else {"last_error": reason}
     if ids:
-        repeat_on_conflict(lambda: held(ids, token).update(claim_token=None, lease_until=None, updated_at=now, **said))
+        repeat_on_conflict(lambda: _held(ids, token).update(claim_token=None, lease_until=None, updated_at=now, **said))

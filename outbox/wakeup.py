@@ -7,8 +7,8 @@ come while one is being sent are merged. Without Redis, or while it is away, rel
 import logging
 import os
 import threading
-import time
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import redis
@@ -131,7 +131,7 @@ class WakeUps:
         self._poll_seconds = min(self._poll_seconds * 2, LONGEST_POLL_SECONDS)
 
     def _listens(self) -> bool:
-        if self._hints is not None or not self._url or time.monotonic() < self._try_again_at:
+        if self._hints is not None or not self._url or monotonic() < self._try_again_at:
             return self._hints is not None
         client: Any = redis.Redis.from_url(
             self._url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_ANSWER_SECONDS
@@ -147,10 +147,10 @@ class WakeUps:
         return True
 
     def _wait_for_hint(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
+        until = monotonic() + seconds
         is_woken = False
         try:
-            while not is_woken and not self._stop.is_set() and (left := until - time.monotonic()) > 0:
+            while not is_woken and not self._stop.is_set() and (left := until - monotonic()) > 0:
                 is_woken = self._is_for_me(self._hints.get_message(timeout=min(left, _SLICE_SECONDS)))
             # what is left was sent before the next claim looks
             while is_woken and self._hints.get_message(timeout=0) is not None:
@@ -164,7 +164,7 @@ class WakeUps:
     def _lose(self, hints: Any) -> None:
         _listening.tell(is_away=True)
         self._hints = None
-        self._try_again_at = time.monotonic() + _RETRY_SECONDS
+        self._try_again_at = monotonic() + _RETRY_SECONDS
         hints.close()
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ HEARTBEAT_SECONDS = 2.0
 GONE_SECONDS = 10.0
 
 
-def process_name() -> str:
+def own_name() -> str:
     """Return this process's name for others, host:pid, at most 40 characters."""
     pid = f":{os.getpid()}"
     return socket.gethostname()[: 40 - len(pid)] + pid
@@ -30,7 +30,7 @@ def process_name() -> str:
 
 def worker_name(kind: str) -> str:
     """Return the name of this process's row, at most 64 characters; a relay's row is its slot, see relay_name."""
-    return f"{kind} {process_name()}"
+    return f"{kind} {own_name()}"
 
 
 def relay_name(slot: int) -> str:

@@ -75,7 +75,7 @@ class KafkaTransport:
         seen = _look_from_outside({row.topic for row in rows})
         if seen is None:
             raise TransportUnavailable("the broker does not say how far the group is")
-        return {row.outbox_id for row in rows if is_passed_over(row, seen)}
+        return {row.outbox_id for row in rows if is_passed_over(row, seen=seen)}
 
     def check(self, *, timeout_seconds: float = 1.0) -> None:
         """Ask for the cluster's metadata. Raises: TransportUnavailable."""

@@ -36,7 +36,7 @@ def producer_settings() -> dict[str, Any]:
         # Java's clients put a key on the same partition, should one ever share the topic
         "partitioner": "murmur2_random",
         # only while a batch is queued: flush() does not wait for it
-        "linger.ms": 20,
+        "linger.ms": 2,
         "compression.type": "lz4",
     }
 

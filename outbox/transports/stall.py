@@ -94,7 +94,7 @@ class StallWatch:
         return found
 
 
-def is_passed_over(row: PublishedRow, seen: dict[Partition, Offsets]) -> bool:
+def is_passed_over(row: PublishedRow, *, seen: dict[Partition, Offsets]) -> bool:
     """Tell whether nobody will be given the row's message again; a topic that was made anew knows no such offset."""
     if row.partition is None or row.offset is None:
         return False

@@ -6,9 +6,10 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from outbox.append import AppendOutsideTransaction, append_event
+from outbox.append import AppendOutsideTransaction, NewEvent, append_event, append_events
 from outbox.models import OutboxMessage, Status
 from outbox.registry import UnknownEventType
+from outbox.shards import shard_of
 from smartflow.events import Event
 from tests.outbox_rows import EVENT_TYPE, NOW, append, make_event, row_of
 
@@ -66,6 +67,28 @@ def test_append_event_is_one_insert():
         append_event(event=make_event(), key="k", now=NOW)
 
     assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
+
+
+@pytest.mark.django_db
+def test_append_events_is_one_insert_for_many():
+    events = [NewEvent(event=make_event(str(number)), key=f"key{number % 3}") for number in range(30)]
+    with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+        append_events(events=events, now=NOW)
+
+    assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
+    rows = OutboxMessage.objects.order_by("id").values_list("message_key", "shard", "ready_shard")
+    assert [row[0] for row in rows] == [new.key for new in events]
+    assert {(shard, ready) for _, shard, ready in rows} == {(shard_of(f"key{n}"),) * 2 for n in range(3)}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_append_wakes_the_relays_of_its_shards(nudges):
+    append("a")
+    with transaction.atomic():
+        append_events(events=[NewEvent(event=make_event(), key=key) for key in "abc"], now=NOW)
+
+    assert nudges[0] == (shard_of("a"),)
+    assert sorted(nudges[1]) == sorted(shard_of(key) for key in "abc")
 
 
 @pytest.mark.django_db

@@ -8,7 +8,7 @@ from outbox.models import MinuteCount, Worker
 from outbox.pulse import Pulse
 from outbox.tally import TALLY
 from outbox.transports import PartitionPosition
-from outbox.workers import process_name, worker_name
+from outbox.workers import own_name, worker_name
 from tests.outbox_rows import NOW
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +39,7 @@ def test_beat_if_due_writes_who_the_consumer_is_and_how_far(pulse):
     beat(pulse, busy_seconds=61.234)
 
     row = Worker.objects.get()
-    assert (row.name, row.kind, row.owner, row.heartbeat_at) == (NAME, Worker.Kind.CONSUMER, process_name(), NOW)
+    assert (row.name, row.kind, row.owner, row.heartbeat_at) == (NAME, Worker.Kind.CONSUMER, own_name(), NOW)
     assert row.state == {
         "partitions": [{"topic": "t", "partition": 2, "position": 7, "end": 12, "lag": 5}],
         "consumed": 3,

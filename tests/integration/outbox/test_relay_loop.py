@@ -1,12 +1,13 @@
 """outbox/relay_loop.py: slots, fairness, rest, and what a relay costs while nothing happens. Time is stepped."""
 
+import logging
 from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from outbox import jobs, relay, relay_loop
+from outbox import jobs, relay, relay_loop, wakeup
 from outbox.models import MinuteCount, OutboxMessage, Status, Worker
 from outbox.shards import shard_of
 from outbox.tally import TALLY
@@ -279,3 +280,29 @@ def test_rest_waits_longer_and_longer_and_begins_anew_after_work(time):
 
     assert waits == [0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.25, 0.25]
     assert round(time.seconds - before, 3) == 0.005
+
+
+def test_rest_falls_back_to_looking_often_when_redis_is_away_and_says_so_once(time, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="outbox.wakeup")
+    monkeypatch.setattr(wakeup, "monotonic", time)
+    wakeups = WakeUps(shards=(0, 63), stop=time, url="redis://127.0.0.1:1/0")
+    started = time.seconds
+    for _ in range(40):
+        wakeups.rest(longest_seconds=1.0)
+
+    assert time.seconds - started < 40 * wakeup.LONGEST_POLL_SECONDS
+    assert [record.getMessage() for record in caplog.records] == ["Hints do not reach the relay; it looks more often"]
+    wakeups.close()
+
+
+def test_a_hint_for_its_shard_wakes_a_relay_and_no_other_does(time):
+    """Through the code that reads hints; that Redis carries them is shown on the real one."""
+    wakeups = WakeUps(shards=(10, 20), stop=time, url="")
+
+    assert [wakeups._is_for_me({"data": data}) for data in (b"9,21", b"3,20", b"*", b"10")] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert not wakeups._is_for_me(None)

@@ -11,7 +11,7 @@ from outbox.dispatch import Outcome, dispatch_message
 from outbox.models import Attempt, KeyHold, OutboxMessage, Status
 from outbox.tally import TALLY
 from outbox.transports import PublishFailure
-from outbox.workers import process_name
+from outbox.workers import own_name
 from tests.outbox_rows import NOW, RecordingTransport, append, change, claim, row_of, run_pass, wire
 
 pytestmark = pytest.mark.django_db
@@ -187,7 +187,7 @@ def test_run_pass_writes_down_where_the_broker_keeps_each_message_and_who_publis
     places = OutboxMessage.objects.order_by("id").values_list(
         "id", "published_partition", "published_offset", "published_by"
     )
-    assert list(places) == [(first, 0, 0, process_name()), (second, 0, 1, process_name())]
+    assert list(places) == [(first, 0, 0, own_name()), (second, 0, 1, own_name())]
 
 
 def test_run_pass_keeps_one_attempt_of_a_row_that_can_never_be_published(transport, clock):
@@ -198,7 +198,7 @@ def test_run_pass_keeps_one_attempt_of_a_row_that_can_never_be_published(transpo
 
     attempt = Attempt.objects.get()
     assert (attempt.message_id, attempt.step, attempt.number, attempt.error) == (pk, "publish", 1, REFUSED.reason)
-    assert (attempt.at, attempt.by) == (NOW, process_name())
+    assert (attempt.at, attempt.by) == (NOW, own_name())
 
 
 def test_run_pass_leaves_what_follows_an_unreadable_row_unpublished_and_holds_it(transport, clock):
