@@ -21,7 +21,7 @@ class CommitOrder:
         self._last: OrderedDict[str, int] = OrderedDict()
 
     def note(self, published: Iterable[tuple[str, int]]) -> list[tuple[str, int, int]]:
-        """Take note of (key, id) in the order of publishing; return violations as (key, id, the higher id before it)."""
+        """Take note of (key, id) in the order of publishing; return violations: (key, id, the higher id before it)."""
         violations = []
         with self._lock:
             for key, pk in published:
