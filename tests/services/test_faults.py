@@ -17,7 +17,8 @@ pytestmark = [
     pytest.mark.stack,
     pytest.mark.skipif(not HAS_SERVICES, reason=f"needs {', '.join(SERVICE_VARIABLES)}: see `make services`"),
 ]
-RUNS, FIRST_SEED = 4, 1
+# Three runs that come to sixteen kinds of faults.
+RUNS, FIRST_SEED = 3, 1802
 
 
 def test_overlapping_faults_break_no_promise():
@@ -27,3 +28,4 @@ def test_overlapping_faults_break_no_promise():
     summary = json.loads(Path(done.stdout.splitlines()[0], "summary.json").read_text())
     assert (summary["runs"], summary["violating_runs"]) == (RUNS, 0)
     assert summary["events"] > 300
+    assert len(summary["faults"]) >= 14
