@@ -13,7 +13,11 @@ from smartflow.events import EVENT_TYPES
 
 READY, WAITING, UNSCHEDULED = "ready", "waiting", "unscheduled"
 # Not the order of id, but the order in which an index holds the rows of this state; it ends where the state ends.
-KEYSET_OF = {READY: ("ready_shard", "id"), WAITING: ("next_retry_at", "biz_type", "id")}
+KEYSET_OF = {
+    READY: ("ready_shard", "id"),
+    WAITING: ("next_retry_at", "biz_type", "id"),
+    UNSCHEDULED: ("biz_type", "id"),
+}
 CONDITION_OF: dict[str, dict[str, Any]] = {
     READY: {"ready_shard__isnull": False},
     WAITING: {"status": Status.PENDING, "next_retry_at__isnull": False},

@@ -85,7 +85,7 @@ def test_list_filters_by_state(operator):
     expected = {
         "pending": [held, ready, soon, late],
         "ready": [ready],
-        "unscheduled": [held, ready],
+        "unscheduled": [ready, held],
         "waiting": [soon, late],
         "dead": [dead],
         "published": [],
