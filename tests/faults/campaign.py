@@ -26,6 +26,8 @@ from tests.stack.waiting import wait_until
 
 POLL_SECONDS = 0.05
 WRITER_SECONDS = WARM_UP_SECONDS = 60
+# What a failed try may cost: its backoff, and the sweep that finds it due.
+RETRY_SECONDS = 3.0
 SETTINGS = {
     "OUTBOX_RELAYS": "2",
     # by age alone, for rows whose place in the broker is unknown: it must not repair what should not have happened
@@ -130,6 +132,7 @@ class Campaign:
         healed = time.monotonic()
         may_die = self._marked(plan, history, "permanent")
         limit = self._stuck_seconds if "restart-broker" not in plan.kinds else LONG.lease_seconds + 5
+        limit += RETRY_SECONDS * _count_failures(plan)
         observed = self._wait_settled(history, may_die, limit)
         settled = time.monotonic() - healed
         dead = [row for row in history.open_rows() if row.status == "dead"]
@@ -245,6 +248,12 @@ class Campaign:
             return 0
         finally:
             reader.close()
+
+
+def _count_failures(plan: Plan) -> int:
+    """How many tries fail on purpose; of one key they wait one after the other."""
+    errors = [event.error.split() for transaction in plan.transactions for event in transaction.events if event.error]
+    return sum(int(error[1]) for error in errors if error[0] == "transient")
 
 
 def _stuck(rows: list[OpenRow], may_die: set[str]) -> list[OpenRow]:

@@ -117,7 +117,7 @@ def _draw_transactions(dice: random.Random, scale: Scale, chats: int) -> tuple[T
     # Each is drawn for the run as a whole: most runs have some of them, few have all.
     late, rollback = dice.choice((0.0, 0.01, 0.03)), dice.choice((0.0, 0.05, 0.15))
     errors = {
-        "transient": dice.choice((0.0, 0.0, 0.01)),
+        "transient": dice.choice((0.0, 0.0, 0.006)),
         "permanent": dice.choice((0.0, 0.0, 0.0, 0.006)),
         "slow": dice.choice((0.0, 0.0, 0.002)),
     }
@@ -151,7 +151,7 @@ def _draw_transactions(dice: random.Random, scale: Scale, chats: int) -> tuple[T
 def _draw_error(dice: random.Random, chances: dict[str, float]) -> str:
     for name, chance in chances.items():
         if dice.random() < chance:
-            amount = {"transient": f" {dice.randint(1, 3)}", "permanent": "", "slow": f" {dice.uniform(0.3, 1.5):.2f}"}
+            amount = {"transient": f" {dice.randint(1, 2)}", "permanent": "", "slow": f" {dice.uniform(0.3, 1.5):.2f}"}
             return name + amount[name]
     return ""
 
