@@ -1,5 +1,6 @@
 """Conversations, newest first, each with its latest runs and messages."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
@@ -7,12 +8,14 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from chat.admin.private_text import PrivateTextAdmin, find_user_ids, preformatted
 from chat.admin.runs import RUN_COLOURS, RUN_STATES
 from chat.contracts import ChatStatus
 from chat.models import AgentChat, ChatHistory, ChatRun
+from smartflow.api.admin_table import Table, link
 from smartflow.api.keyset_admin import coloured_label, column, one_line
 from smartflow.kernel.ids import is_uuid
 
@@ -93,10 +96,34 @@ def _activity_of(chat_id: str) -> dict[str, Any]:
         ChatRun.objects.filter(chat__chat_id=chat_id).defer("input_text", "output_text").order_by("-turn_no")[:NEWEST]
     )
     histories = ChatHistory.objects.filter(chat__chat_id=chat_id).defer("message_content").order_by("-id")[:NEWEST]
-    return {
-        "runs": [
-            {"run": run, "state": RUN_STATES[run.state], "colour": RUN_COLOURS.get(run.state, "default")}
-            for run in runs
-        ],
-        "histories": list(histories),
-    }
+    return {"runs": _runs_table(runs), "histories": _histories_table(histories)}
+
+
+def _runs_table(runs: Iterable[ChatRun]) -> Table:
+    heads = (_("turn"), _("state"), _("model"), _("tokens"), _("error"), _("began"))
+    rows = (
+        (
+            link(reverse("admin:chat_chatrun_change", args=[run.pk]), run.turn_no),
+            coloured_label(RUN_STATES[run.state], RUN_COLOURS.get(run.state, "default")),
+            run.model,
+            run.total_tokens,
+            run.error_code or "-",
+            one_line(f"{localtime(run.created_at):%Y-%m-%d %H:%M:%S}"),
+        )
+        for run in runs
+    )
+    return Table.of(heads, rows, empty=_("None yet."))
+
+
+def _histories_table(histories: Iterable[ChatHistory]) -> Table:
+    heads = (_("message"), _("role"), _("tokens"), _("written"))
+    rows = (
+        (
+            link(reverse("admin:chat_chathistory_change", args=[message.pk]), f"#{message.pk}"),
+            message.role,
+            message.tokens_consumed,
+            one_line(f"{localtime(message.created_at):%Y-%m-%d %H:%M:%S}"),
+        )
+        for message in histories
+    )
+    return Table.of(heads, rows, empty=_("None yet."))

@@ -40,8 +40,9 @@ def test_conversation_page_shows_its_latest_runs_and_messages(operator, alice):
         make_run(chat, turn_no=turn_no)
     message = make_history(chat)
     response = operator.get(f"{CHATS}{chat.pk}/change/")
-    assert [line["run"].turn_no for line in response.context["runs"]] == list(range(25, 5, -1))
-    assert response.context["histories"] == [message]
+    shown = [line.cells[0] for line in response.context["runs"].lines]
+    assert [f">{turn_no}<" in cell for turn_no, cell in zip(range(25, 5, -1), shown, strict=True)] == [True] * 20
+    assert [f">#{message.pk}<" in line.cells[0] for line in response.context["histories"].lines] == [True]
     assert "private" not in response.content.decode()
 
 
