@@ -27,17 +27,14 @@ services-stop: ## Stop the services that were started here
 services-status: ## Say which services run and where
 	@$(SERVICES) status || true
 
-RUNS ?= 20
-SEED ?= 1
-SECONDS ?= 0
-
-faults: ## Let faults overlap on own servers: RUNS=n SEED=s; SECONDS=1800 RUNS=0 REAL=1 for a soak
+faults: ## Let faults overlap on own servers: RUNS=n SEED=s; RUNS=0 SECONDS=1800 REAL=1 soaks
 	@scripts/setup.sh --dev
-	@$(BIN)/python -m tests.faults --runs $(RUNS) --seed $(SEED) --seconds $(SECONDS) $(if $(REAL),--real)
+	@$(BIN)/python -m tests.faults --runs $(or $(RUNS),20) --seed $(or $(SEED),1) \
+	  --seconds $(or $(SECONDS),0) $(if $(REAL),--real)
 
 faults-mutants: ## Break the product on purpose and see that the fault suite notices
 	@scripts/setup.sh --dev
-	@$(BIN)/python -m tests.faults --mutants all --runs 60 --seed $(SEED)
+	@$(BIN)/python -m tests.faults --mutants all --runs $(or $(RUNS),60) --seed $(or $(SEED),1)
 
 bench: ## Measure the added latency and the outbox beside the raw floor
 	@scripts/setup.sh --dev
