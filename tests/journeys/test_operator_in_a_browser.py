@@ -1,4 +1,4 @@
-"""An operator at the admin, in the system's Chromium: watch a message travel, find a dead letter, give it up."""
+"""An operator at the admin, in the system's Chromium: watch messages travel, see what blocks a key, give it up."""
 
 import re
 import shutil
@@ -15,9 +15,25 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 UNREADABLE = """
 from django.utils import timezone
 from outbox.models import OutboxMessage
-now = timezone.now()
+from outbox.shards import shard_of
+now, shard = timezone.now(), shard_of("broken-key")
 OutboxMessage.objects.create(event_id="broken-1", biz_type="chat.history.persist.requested", topic="t",
-    message_key="broken-key", payload="{", created_at=now, updated_at=now)
+    message_key="broken-key", payload="{", shard=shard, ready_shard=shard, created_at=now, updated_at=now)
+"""
+BLOCKED = """
+from django.utils import timezone
+from outbox.models import OutboxMessage
+from outbox.shards import shard_of
+now, shard = timezone.now(), shard_of("blocked-key")
+common = {"biz_type": "chat.history.persist.requested", "topic": "t", "message_key": "blocked-key", "payload": "{",
+    "shard": shard, "created_at": now, "updated_at": now}
+OutboxMessage.objects.create(event_id="blocked-1", status="dead", last_error="ToolFailed: in a test", **common)
+OutboxMessage.objects.create(event_id="blocked-2", ready_shard=shard, request_id="req-blocked", **common)
+"""
+UNBLOCKED = """
+from outbox.models import KeyHold, OutboxMessage
+OutboxMessage.objects.filter(message_key="blocked-key").delete()
+KeyHold.objects.filter(pk="blocked-key").delete()
 """
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: scripts/services.py install --browser")
@@ -58,6 +74,32 @@ def test_operator_watches_a_message_travel(stack, alice, page: Page, tmp_path):
     expect(page.locator("body")).to_contain_text("Watch me travel 🚀")
     expect(page.locator("body")).to_contain_text(reply.conversation_id)
     page.screenshot(path=tmp_path / "row.png", full_page=True)
+
+
+def test_operator_sees_by_itself_what_blocks_a_key_and_is_led_to_the_verb(stack, page: Page, tmp_path):
+    page.goto("/admin/")
+    expect(page.locator("[data-card=blocked] strong")).to_have_text("0")
+    try:
+        stack.manage("shell", "-c", BLOCKED)
+        # the page fetches itself again while somebody looks
+        expect(page.locator("[data-card=blocked] strong")).to_have_text("1")
+        expect(page.locator("[data-trouble=blocked]")).to_contain_text("1 key is blocked")
+        page.screenshot(path=tmp_path / "overview.png", full_page=True)
+
+        page.locator("#blocked a", has_text="blocked-key").click()
+        expect(page.locator("[data-tone=bad]")).to_contain_text("1 events wait behind it")
+        expect(page.locator("main tbody tr, #content tbody tr")).to_contain_text(["dead", "held"], ignore_case=True)
+        page.screenshot(path=tmp_path / "key.png", full_page=True)
+
+        page.get_by_role("link", name=re.compile("^Open row #")).click()
+        expect(page.locator("#story")).to_contain_text("ToolFailed: in a test")
+        expect(page.locator("#neighbours")).to_contain_text("held", ignore_case=True)
+        page.screenshot(path=tmp_path / "blocked-row.png", full_page=True)
+
+        page.locator("[data-tone=bad] a", has_text="Discard").click()
+        expect(page.locator("[name=reason]")).to_be_visible()
+    finally:
+        stack.manage("shell", "-c", UNBLOCKED)
 
 
 def test_operator_finds_a_dead_letter_and_gives_it_up_with_a_reason(stack, page: Page, tmp_path):
