@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import BigIntegerField, Min, Q, Value
+from django.db.models import BigIntegerField, Min, Value
 from django.db.models.functions import Coalesce
 
 from outbox.attempts import FailedTry, record_failed_tries
@@ -182,23 +182,31 @@ def _behind_unfinished(due: Sequence[_Row]) -> dict[int, int]:
     """Return the due rows whose key has an earlier row, not among them, that must be over first; and that row's id."""
     if not due:
         return {}
-    ids = [row.id for row in due]
-    blocking = Q(status=Status.DEAD, discarded_at__isnull=True, biz_type__in=blocking_types())
-    barriers: dict[str, int] = dict(
-        OutboxMessage.objects.filter(
-            ~Q(status=Status.DEAD) | blocking,
-            status__in=(Status.PENDING, Status.PUBLISHED, Status.DEAD),
-            message_key__in={row.message_key for row in due},
-            id__lt=max(ids),
-        )
-        .exclude(id__in=ids)
-        .order_by()
-        .values_list("message_key")
-        .annotate(first=Min("id"))
-    )
+    barriers = _first_unfinished(keys={row.message_key for row in due}, without=[row.id for row in due])
     if not barriers:
         return {}
     return {row.id: barriers[row.message_key] for row in due if row.id > barriers.get(row.message_key, row.id)}
+
+
+def _first_unfinished(*, keys: Collection[str], without: Sequence[int]) -> dict[str, int]:
+    """Return, for each key that has one, its first row that must be over before later ones, but for those given."""
+    earlier = OutboxMessage.objects.filter(message_key__in=keys, id__lt=max(without)).exclude(id__in=without)
+    # Answered from idx_outbox_key_status alone, no row is read; what is dead, and rare, is asked about again.
+    found = earlier.filter(status__in=(Status.PENDING, Status.PUBLISHED, Status.DEAD)).order_by()
+    first: dict[str, int] = {}
+    buried: set[str] = set()
+    for key, status, pk in found.values_list("message_key", "status").annotate(first=Min("id")):
+        if status == Status.DEAD:
+            buried.add(key)
+        else:
+            first[key] = min(pk, first.get(key, pk))
+    if buried:
+        open_dead = earlier.filter(
+            status=Status.DEAD, message_key__in=buried, discarded_at__isnull=True, biz_type__in=blocking_types()
+        ).order_by()
+        for key, pk in open_dead.values_list("message_key").annotate(first=Min("id")):
+            first[key] = min(pk, first.get(key, pk))
+    return first
 
 
 def _step_back(early: Mapping[int, int], rows: Mapping[int, _Row], now: datetime) -> set[int]:

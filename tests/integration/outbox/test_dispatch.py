@@ -105,6 +105,16 @@ def test_dispatch_message_goes_on_when_the_earlier_row_of_the_key_is_over(dispat
     assert dispatch(published("a")) == Outcome.CONSUMED
 
 
+def test_dispatch_message_holds_behind_the_first_of_several_rows_that_block_the_key(dispatch, handler):
+    given_up, dead, waiting, follower = append("a"), append("a"), append("a"), published("a")
+    change(given_up, status=Status.DEAD, discarded_at=NOW)
+    change(dead, status=Status.DEAD)
+    change(waiting, next_retry_at=NOW + timedelta(seconds=9))
+
+    assert dispatch(follower) == Outcome.BLOCKED
+    assert KeyHold.objects.get().head_id == dead
+
+
 def test_dispatch_message_goes_on_behind_a_dead_row_of_a_type_that_lets_followers_pass(dispatch, handler, monkeypatch):
     monkeypatch.setattr("outbox.dispatch.blocking_types", frozenset)
     change(append("a"), status=Status.DEAD)
