@@ -127,7 +127,9 @@ class RelayLoop:
 
 def _count_written(history: History) -> None:
     """Count rows by how far the ids have come; those that were rolled back are counted too."""
-    last = OutboxMessage.objects.aggregate(last=Max("id"))["last"] or 0
+    last = OutboxMessage.objects.aggregate(last=Max("id"))["last"]
+    if last is None:  # everything was pruned; the ids go on from where they were
+        return
     if history.last_id is not None:
         TALLY.add("written", max(last - history.last_id, 0))
     history.last_id = last

@@ -216,17 +216,31 @@ def test_rows_whose_time_comes_during_a_pass_are_published_within_about_a_second
 
 
 def test_a_pass_counts_what_was_written_and_published(run, history):
-    TALLY.take()
+    append()
     run(seconds=1)
     for _ in range(3):
         append()
+    TALLY.take()
     MinuteCount.objects.all().delete()
 
     run(seconds=12)
 
     counts = MinuteCount.objects.get()
     assert (counts.written, counts.published) == (3, 3)
-    assert history.published == 3
+    assert history.published == 4
+
+
+def test_a_pass_counts_on_when_every_row_was_pruned(run, history):
+    append()
+    run(seconds=1)
+    OutboxMessage.objects.all().delete()
+    run(seconds=6)
+    TALLY.take()
+
+    run(seconds=6)
+
+    assert "written" not in TALLY.take()
+    assert history.last_id is not None
 
 
 def test_an_idle_relay_and_its_jobs_ask_at_most_ten_queries_a_second(run, history, monkeypatch):
