@@ -133,7 +133,7 @@ class Campaign:
         may_die = self._marked(plan, history, "permanent")
         limit = self._stuck_seconds if "restart-broker" not in plan.kinds else LONG.lease_seconds + 5
         limit += RETRY_SECONDS * _count_failures(plan)
-        observed = self._wait_settled(history, may_die, limit)
+        observed = injector.violations + self._wait_settled(history, may_die, limit)
         settled = time.monotonic() - healed
         dead = [row for row in history.open_rows() if row.status == "dead"]
         if dead and not observed:

@@ -139,6 +139,10 @@ class Crew:
         """Whether the process lives, frozen or not."""
         return name in self._members and _state(self._members[name].pid) not in _ENDED
 
+    def pid(self, name: str) -> int:
+        """The process that has the name now."""
+        return self._members[name].pid
+
     def is_frozen(self, name: str) -> bool:
         """Whether the process is stopped, by us or by itself."""
         return name in self._members and _state(self._members[name].pid) in ("T", "t")

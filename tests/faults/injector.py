@@ -9,6 +9,7 @@ from pathlib import Path
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, Producer, TopicPartition
 
+from tests.faults.checker import Violation
 from tests.faults.crew import Crew
 from tests.faults.plan import Fault
 from tests.faults.servers import Book, OwnServers, Servers
@@ -17,6 +18,8 @@ from tests.stack.waiting import wait_until
 GUEST_NAME = "guest"
 # How long a process may take to come by the point where an order waits for it.
 POINT_SECONDS = 1.0
+# Longer than a worker that is frozen or asked to end at the same moment needs.
+BEAT_SECONDS = 20.0
 
 
 class Injector:
@@ -28,6 +31,7 @@ class Injector:
         self._book = book
         self._folder = folder
         self.problems: list[str] = []
+        self.violations: list[Violation] = []
         self._threads: list[threading.Thread] = []
         self._actions: dict[str, Callable[[Fault], None]] = {
             "kill-relay": self._kill,
@@ -92,8 +96,15 @@ class Injector:
         self._crew.start(fault.target)
 
     def _kill_beat(self, fault: Fault) -> None:
+        """The worker ends by itself, because it has no beat any more; then both are started again."""
+        if not self._crew.has_beat("relay-a") or self._crew.is_frozen("relay-a"):
+            return
+        pid = self._crew.pid("relay-a")
         self._crew.kill_beat("relay-a")
         time.sleep(fault.seconds)
+        if not self._crew.wait_gone("relay-a", BEAT_SECONDS) and self._crew.pid("relay-a") == pid:
+            self.violations.append(Violation("beat", f"the worker lived {BEAT_SECONDS} s without its beat"))
+        self._crew.start("relay-a")
 
     def _stop(self, fault: Fault) -> None:
         self._crew.signal(fault.target, signal.SIGTERM)
