@@ -1,7 +1,7 @@
 """Tables of the outbox: the events, what holds a key back, who works on them, and what operators did.
 
 Status only moves forward by automatic writers: pending → published → consumed, back to pending after a failure, dead
-at the end. `consumed` and `dead` are final: an UPDATE is fenced by the claim's token, or its row is locked and looked at.
+at the end. `consumed` and `dead` are final: an UPDATE is fenced by the claim's token, or its row locked and read first.
 """
 
 from django.conf import settings
