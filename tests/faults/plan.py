@@ -178,7 +178,7 @@ def _draw_fault(dice: random.Random, kind: str, scale: Scale) -> Fault:
     point = dice.choice(RELAY_POINTS if is_relay else CONSUMER_POINTS)
     beyond_lease = scale.lease_seconds + dice.uniform(0.2, 1.0)
     short = dice.uniform(0.2, 1.5)
-    times = dice.randint(1, 4)
+    times = dice.randint(1, 2)
     if kind.endswith("-at-point"):
         verb = "kill" if kind.startswith("kill") else "stop"
         return Fault(kind, at / 2, short if verb == "kill" else beyond_lease, target, f"{point} {verb} {times}")
