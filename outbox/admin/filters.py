@@ -12,24 +12,51 @@ from outbox.models import OutboxMessage, Status
 from smartflow.events import EVENT_TYPES
 
 READY, WAITING, UNSCHEDULED = "ready", "waiting", "unscheduled"
-# Not the order of id, but the order in which an index holds the rows of this state; it ends where the state ends.
-KEYSET_OF = {
+# In these idx_outbox_status_next holds the types one behind another, because none of their rows has a next try.
+TYPED = (Status.PUBLISHED, Status.CONSUMED, Status.DEAD)
+_KEYSET_OF = {
     READY: ("ready_shard", "id"),
     WAITING: ("next_retry_at", "biz_type", "id"),
-    UNSCHEDULED: ("biz_type", "id"),
+    UNSCHEDULED: ("status", "biz_type", "id"),
 }
+
+
+def keyset_of(*, state: str, event_type: str = "") -> tuple[str, ...]:
+    """
+    Return the order in which an index holds the rows of a state; empty for no state.
+
+    The status belongs to it, though it is the same in every row: see _is.
+    """
+    if state in _KEYSET_OF:
+        return _KEYSET_OF[state]
+    if state in Status.values:
+        return ("-status", "-biz_type", "-id") if event_type and state in TYPED else ("-status", "-id")
+    return ()
+
+
+def _is(column: str, value: str) -> dict[str, str]:
+    """
+    Return the condition that a column has a value, said as a range.
+
+    Said as an equality, MariaDB chooses `ref` access: it enters the index at the value's first entry and reads millions
+    to come to the page's place. Measured with ten million rows: 16 s instead of a third of one.
+    """
+    return {f"{column}__gte": value, f"{column}__lte": value}
+
+
 CONDITION_OF: dict[str, dict[str, Any]] = {
     READY: {"ready_shard__isnull": False},
     WAITING: {"status": Status.PENDING, "next_retry_at__isnull": False},
-    UNSCHEDULED: {"status": Status.PENDING, "next_retry_at__isnull": True},
+    UNSCHEDULED: {**_is("status", Status.PENDING), "next_retry_at__isnull": True},
+    **{status: _is("status", status) for status in Status.values},
 }
 
 
 def statuses_of(state: str) -> list[str]:
     """Return the statuses that a value of StateFilter covers; all for none."""
-    if state in CONDITION_OF:
-        return [Status.PENDING]
-    return [state] if state in Status.values else list(Status.values)
+    if state in Status.values:
+        return [state]
+    return [Status.PENDING] if state in CONDITION_OF else list(Status.values)
 
 
 class StateFilter(SimpleListFilter):
@@ -58,9 +85,7 @@ class StateFilter(SimpleListFilter):
         if request.GET.get("q"):
             # A search goes through the index of its key, which tells statuses apart and nothing finer.
             return queryset.filter(status__in=statuses_of(state)) if state else queryset
-        if state in CONDITION_OF:
-            return queryset.filter(**CONDITION_OF[state])
-        return queryset.filter(status=state) if state in Status.values else queryset
+        return queryset.filter(**CONDITION_OF[state]) if state in CONDITION_OF else queryset
 
 
 class EventTypeFilter(SimpleListFilter):
@@ -75,9 +100,10 @@ class EventTypeFilter(SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> list[tuple[str, Any]]:
         state = getattr(model_admin, "fixed_status", "") or request.GET.get("status", "")
-        if state in (UNSCHEDULED, Status.PUBLISHED, Status.CONSUMED, Status.DEAD):
+        if state in TYPED:
             return [(event_type, event_type) for event_type in sorted(EVENT_TYPES)]
         return []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> QuerySet[OutboxMessage]:
-        return queryset.filter(biz_type=self.value(), next_retry_at__isnull=True) if self.value() else queryset
+        event_type = self.value()
+        return queryset.filter(**_is("biz_type", event_type), next_retry_at__isnull=True) if event_type else queryset

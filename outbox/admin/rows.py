@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from outbox import queries
 from outbox.admin import display as words
-from outbox.admin.filters import KEYSET_OF, EventTypeFilter, StateFilter, statuses_of
+from outbox.admin.filters import EventTypeFilter, StateFilter, keyset_of, statuses_of
 from outbox.admin.pages import key_page, row_page
 from outbox.database_clock import database_now
 from outbox.models import OutboxMessage
@@ -175,7 +175,8 @@ class OutboxMessageAdmin(OutboxRowAdmin):
 
     def get_keyset(self, request: HttpRequest) -> tuple[str, ...]:
         state = "" if request.GET.get("q") else request.GET.get("status", "")
-        return KEYSET_OF.get(state) or super().get_keyset(request)
+        chosen = keyset_of(state=state, event_type=request.GET.get("event_type", ""))
+        return chosen or super().get_keyset(request)
 
     def get_urls(self) -> list[URLPattern]:
         page = path("key/", self.admin_site.admin_view(self.key_page), name="outbox_key")

@@ -22,7 +22,7 @@ HOUR_MINUTES = 60
 # Blocked keys that are looked at to find the ones blocked longest; and how many are shown, with the rows behind each.
 HOLDS_SEEN, HOLDS_SHOWN, BEHIND_CAP = 1000, 10, 1000
 # Larger: more of a bad day's dead letters are told apart, and slower: each is read from the table.
-DEAD_SEEN, DEAD_SHOWN, REASON_LENGTH = 2000, 10, 60
+DEAD_SEEN, DEAD_SHOWN, REASON_LENGTH = 1000, 10, 60
 ERROR_LENGTH = 200
 WORKERS_SHOWN, PAUSES_SHOWN, ACTIONS_SHOWN = 100, 50, 10
 

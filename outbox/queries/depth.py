@@ -11,6 +11,8 @@ from smartflow.kernel.counts import BoundedCount
 
 # Larger: more exact on a bad day, and slower: 10,000 index entries are read in a few milliseconds.
 COUNT_CAP = 10_000
+# What no index tells is looked for in so many rows: among millions each of them lies on a page of its own.
+ROWS_CAP = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +57,11 @@ def depth_and_lag(*, now: datetime, cap: int = COUNT_CAP) -> OutboxDepth:
     """
     Return how many rows stand in each unfinished state, each counted up to `cap`, and the age of the oldest.
 
+    In flight and dead are looked for in at most ROWS_CAP rows.
+
     Source: one statement; idx_outbox_status_id, idx_outbox_status_next and idx_outbox_ready; `cap + 1` entries a state.
     """
+    cap_rows = min(cap, ROWS_CAP)
     newest = OutboxMessage.objects.order_by("-id").values(**_counts(cap), **_oldest())
     found = cast(dict[str, Any], newest.first() or {})
     unscheduled, waiting, ready = (found.get(name, 0) for name in ("unscheduled", "waiting", "ready"))
@@ -67,12 +72,12 @@ def depth_and_lag(*, now: datetime, cap: int = COUNT_CAP) -> OutboxDepth:
     return OutboxDepth(
         pending=BoundedCount.of(unscheduled + waiting, cap=cap),
         ready=BoundedCount.of(ready, cap=cap),
-        in_flight=BoundedCount(value=min(cap, found.get("in_flight", 0)), is_capped=ready > cap),
+        in_flight=BoundedCount(value=min(cap_rows, found.get("in_flight", 0)), is_capped=ready > cap_rows),
         waiting=BoundedCount.of(waiting, cap=cap),
         held=BoundedCount(value=min(cap, held), is_capped=bool(keys) and unscheduled > cap),
         blocked_keys=BoundedCount.of(keys, cap=cap),
         published=BoundedCount.of(found.get("published", 0), cap=cap),
-        dead=BoundedCount(value=min(cap, dead), is_capped=found.get("dead_seen", 0) > cap),
+        dead=BoundedCount(value=min(cap_rows, dead), is_capped=found.get("dead_seen", 0) > cap_rows),
         oldest_pending_seconds=_age(found.get("pending_since"), now),
         oldest_ready_seconds=_age(found.get("ready_since"), now),
         oldest_published_seconds=_age(found.get("published_since"), now),
@@ -80,7 +85,7 @@ def depth_and_lag(*, now: datetime, cap: int = COUNT_CAP) -> OutboxDepth:
 
 
 def _counts(cap: int) -> dict[str, Any]:
-    rows, limit = OutboxMessage.objects.order_by(), cap + 1
+    rows, limit, row_limit = OutboxMessage.objects.order_by(), cap + 1, min(cap, ROWS_CAP) + 1
     pending, ready = rows.filter(status=Status.PENDING), rows.filter(ready_shard__isnull=False)
     # Limited before the discarded ones are taken off: otherwise a million of them would be read to find one open row.
     dead = rows.filter(status=Status.DEAD).order_by("-id")
@@ -88,10 +93,10 @@ def _counts(cap: int) -> dict[str, Any]:
         "unscheduled": CountOf(pending.filter(next_retry_at__isnull=True).values("id")[:limit]),
         "waiting": CountOf(pending.filter(next_retry_at__isnull=False).values("id")[:limit]),
         "ready": CountOf(ready.values("id")[:limit]),
-        "in_flight": CountOf(ready.values("lease_until")[:limit], counted="lease_until"),
+        "in_flight": CountOf(ready.values("lease_until")[:row_limit], counted="lease_until"),
         "published": CountOf(rows.filter(status=Status.PUBLISHED).values("id")[:limit]),
-        "dead_seen": CountOf(dead.values("id")[:limit]),
-        "discarded_seen": CountOf(dead.values("discarded_at")[:limit], counted="discarded_at"),
+        "dead_seen": CountOf(dead.values("id")[:row_limit]),
+        "discarded_seen": CountOf(dead.values("discarded_at")[:row_limit], counted="discarded_at"),
         "blocked_keys": CountOf(KeyHold.objects.order_by().values("pk")[:limit]),
     }
 

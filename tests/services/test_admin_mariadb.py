@@ -144,7 +144,6 @@ def test_lists_filters_and_searches_are_answered_by_indexes():
         f"{OUTBOX}?status=ready": 200,
         f"{OUTBOX}?status=waiting": 200,
         f"{OUTBOX}?status=unscheduled": 200,
-        f"{OUTBOX}?status=unscheduled&event_type={EVENT_TYPE}": 200,
         f"{OUTBOX}?status=consumed&event_type=tasks.task.completed": 60,
         f"{OUTBOX}?status=dead&event_type={EVENT_TYPE}": 200,
         DEAD: 200,
