@@ -13,7 +13,7 @@ from outbox.breaker import Breaker
 from outbox.claim import ALL_SHARDS, Claim, ClaimedRow, Share, claim_rows
 from outbox.commit_order import CommitOrder
 from outbox.envelope import EnvelopeUnreadable, encode_wire
-from outbox.holds import paused_types, release_held_rows, wake_due_rows
+from outbox.holds import BATCH, paused_types, release_held_rows, wake_due_rows
 from outbox.metrics import observe_published
 from outbox.registry import blocking_types
 from outbox.settle import bury, give_back, settle_published
@@ -26,6 +26,8 @@ from smartflow.kernel.clock import Clock
 logger = logging.getLogger(__name__)
 
 PROBE_SECONDS = 1.0
+# Larger: a long queue is let go sooner; smaller: less of the time in which it is let go is taken from publishing.
+SWEEPING_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +136,9 @@ class Relay:
         result.fenced += len(acknowledged) - settled
         TALLY.add("published", settled)
         TALLY.add("fenced", len(acknowledged) - settled)
-        # A row that was not settled comes round again, and was not published for the first time then.
-        if settled == len(acknowledged):
+        # A row that was not settled comes round again, and was not published for the first time then; nor is it the
+        # writer's fault when the broker took a later message of a key and let an earlier one time out.
+        if settled == len(messages):
             self._watch_order(claim.rows, set(acknowledged))
 
     def _watch_order(self, rows: Sequence[ClaimedRow], acknowledged: set[int]) -> None:
@@ -176,14 +179,22 @@ def run_until_empty(relay: Relay, *, seconds: float, monotonic: Callable[[], flo
             break
         claim, result = relay.run_batch(share)
         _add(total, result)
-        if not claim.rows or result.is_transport_down:
+        if (not claim.rows and claim.left_off is None) or result.is_transport_down:
             break
     return total
 
 
-def sweep(clock: Clock) -> int:
-    """Make rows ready that waited long enough, or that nothing holds back any more; return how many."""
-    return wake_due_rows(now=clock()) + release_held_rows(now=clock())
+def sweep(clock: Clock) -> bool:
+    """
+    Make rows ready that waited long enough, or that nothing holds back any more; false when time was over before.
+
+    Transaction: one for each batch, and SWEEPING_SECONDS and a batch at most.
+    """
+    until = time.monotonic() + SWEEPING_SECONDS
+    while max(wake_due_rows(now=clock()), release_held_rows(now=clock())) == BATCH:
+        if time.monotonic() >= until:
+            return False
+    return True
 
 
 def _add(total: PassResult, part: PassResult) -> None:

@@ -41,6 +41,10 @@ class Due:
         self.at = now + self.every_seconds
         return True
 
+    def go_on(self) -> None:
+        """Make it due at once: it was not done to its end."""
+        self.at = 0.0
+
 
 @dataclass(kw_only=True)
 class History:
@@ -84,14 +88,16 @@ class RelayLoop:
             self._move_on(claim)
             if claim.rows:
                 self._wakeups.note_work()
-            elif started_at_first:
+            elif started_at_first and claim.left_off is None:
                 self._wakeups.rest(longest_seconds=min(left, self._seconds_to_house()))
 
     def _move_on(self, claim: Claim) -> None:
-        """Begin behind the last shard served when there was more to take than a batch; else at the first."""
+        """Begin behind the last shard looked at when there was more than a batch, or too much; else at the first."""
         start = self._first
         if len(claim.rows) == self._relay.bounds.batch_size:
             start = shard_of(claim.rows[-1].message_key) + 1
+        elif claim.left_off is not None:
+            start = claim.left_off + 1
         self._share = replace(self._share, start=start if start <= self._last else self._first)
 
     def _seconds_to_house(self) -> float:
@@ -100,7 +106,8 @@ class RelayLoop:
     def _keep_house(self, owner: str, history: History) -> bool:
         """Do what is due; false when the slot is another's by now."""
         if self._sweep.is_due():
-            sweep(self._relay.clock)
+            if not sweep(self._relay.clock):
+                self._sweep.go_on()
             self._share = replace(self._share, paused=paused_types())
         if self._slot == 0 and self._written.is_due():
             _count_written(history)
@@ -175,8 +182,15 @@ def run_free_slot(*, relay: Relay, history: History, terms: Terms) -> bool:
 def _leave_what_was_cut_off(relay: Relay, history: History) -> None:
     """Give back this process's slots that nobody works on; otherwise they would wait until the lease is over."""
     for slot in set(history.owners) - history.running:
-        leave(name=relay_name(slot), owner=history.owners[slot], now=relay.clock())
-        history.owners.pop(slot, None)
+        # taken out first: another thread may be here, too, or have the slot anew by the time it is left
+        owner = history.owners.pop(slot, None)
+        if owner is None:
+            continue
+        try:
+            leave(name=relay_name(slot), owner=owner, now=relay.clock())
+        except Exception:
+            history.owners.setdefault(slot, owner)
+            raise
 
 
 def _take_free_slot(relay: Relay, slots: int, owner: str) -> int | None:

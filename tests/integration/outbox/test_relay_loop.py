@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db import connection
@@ -149,6 +150,21 @@ def test_a_slot_is_free_at_once_when_the_database_cut_its_pass_off(run, transpor
 
     assert run(seconds=1)
     assert len(transport.ids) == 1
+
+
+def test_threads_that_give_back_slots_at_once_give_back_each_of_them_once(history, monkeypatch):
+    relay_ = SimpleNamespace(clock=lambda: NOW)
+    history.owners.update({0: "first", 1: "second"})
+    left = []
+
+    def leave_while_another_thread_does_the_same(*, name, owner, now):
+        left.append((name, owner))
+        relay_loop._leave_what_was_cut_off(relay_, history)
+
+    monkeypatch.setattr(relay_loop, "leave", leave_while_another_thread_does_the_same)
+    relay_loop._leave_what_was_cut_off(relay_, history)
+
+    assert sorted(left) == [("relay-0", "first"), ("relay-1", "second")]
 
 
 def test_slots_are_disjoint_and_one_owners_each():

@@ -245,6 +245,22 @@ def test_run_pass_counts_no_violation_when_rows_go_round_again(transport, clock)
     assert "violations" not in TALLY.take()
 
 
+def test_run_pass_counts_no_violation_when_the_broker_let_an_earlier_message_time_out(transport, clock):
+    TALLY.take()
+    monotonic = SteppedSeconds()
+    relay_ = make_relay(transport, clock, monotonic)
+    head, _follower = append("a"), append("a")
+    transport.failures[head] = AWAY
+    relay.run_until_empty(relay_, seconds=30)
+
+    transport.failures.clear()
+    monotonic.now += 10
+    relay.run_until_empty(relay_, seconds=30)
+
+    assert row_of(head).status == Status.PUBLISHED
+    assert "violations" not in TALLY.take()
+
+
 def test_run_pass_keeps_the_order_of_a_key_when_its_head_was_not_acknowledged(transport, clock):
     head, follower = append("a"), append("a")
     transport.failures[head] = AWAY
