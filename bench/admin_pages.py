@@ -31,6 +31,7 @@ READY, WAITING, HELD, PUBLISHED = 100_000, 50_000, 50_000, 20_000
 HELD_KEYS, ACTIONS = 5000, 5000
 COMMON, RARE = "chat.history.persist.requested", "tasks.task.completed"
 LIMIT_SECONDS = 0.3
+LISTING = "/admin/outbox/outboxmessage/"
 _UUID = "INSERT(INSERT(INSERT(INSERT(MD5({text}), 9, 0, '-'), 14, 0, '-'), 19, 0, '-'), 24, 0, '-')"
 _STATE = (
     "CASE WHEN seq > {rows} - {ready} THEN 'ready' WHEN seq > {rows} - {waiting} THEN 'waiting'"
@@ -164,22 +165,14 @@ def _side_tables(rows: int) -> Iterator[str]:
 
 
 def _pages(rows: int, draw: random.Random) -> dict[str, Callable[[], str]]:
-    listing, dead_letters = "/admin/outbox/outboxmessage/", "/admin/outbox/deadletter/"
-
     def any_id() -> int:
         return draw.randrange(1, rows - READY - WAITING - HELD - PUBLISHED)
 
-    def of_a_row(column: str) -> str:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {column} FROM {TABLE} WHERE id = %s", [any_id()])
-            return str(cursor.fetchone()[0])
+    return {**_lists(rows, draw, any_id), **_searches(any_id), **_single_pages(rows, draw, any_id)}
 
-    def page(row_id: int) -> str:
-        return f"{listing}{row_id}/change/"
 
-    def held_id() -> int:
-        return draw.randrange(rows - READY - WAITING - HELD + 1, rows - READY - WAITING)
-
+def _lists(rows: int, draw: random.Random, any_id: Callable[[], int]) -> dict[str, Callable[[], str]]:
+    listing, dead_letters = LISTING, "/admin/outbox/deadletter/"
     waiting = quote("2020-01-01T00:00:00+00:00~a~1")
     return {
         "overview": lambda: "/admin/",
@@ -202,21 +195,6 @@ def _pages(rows: int, draw: random.Random) -> dict[str, Callable[[], str]]:
         "rows, consumed, no such type": lambda: f"{listing}?status=consumed&event_type=schedule.none",
         "rows, dead, a rare type": lambda: f"{listing}?status=dead&event_type={RARE}",
         "rows, published, a type": lambda: f"{listing}?status=published&event_type={COMMON}",
-        "search, event id": lambda: f"{listing}?q={of_a_row('event_id')}",
-        "search, row id": lambda: f"{listing}?q={any_id()}",
-        "search, key": lambda: f"{listing}?q={of_a_row('message_key')}",
-        "search, key of 500,000": lambda: f"{listing}?q=hot",
-        "search, key of 500,000, somewhere": lambda: f"{listing}?q=hot&after={any_id()}",
-        "search, request": lambda: f"{listing}?q=req-{any_id() // 3}",
-        "search, nothing": lambda: f"{listing}?q=nothing-{any_id()}",
-        "row": lambda: page(any_id()),
-        "row, dead": lambda: page(any_id() // 50 * 50 + 50),
-        "row, held": lambda: page(held_id()),
-        "row, key of 500,000": lambda: page(any_id() // 20 * 20 + 7),
-        "key": lambda: f"{listing}key/?key={of_a_row('message_key')}",
-        "key, blocked": lambda: f"{listing}key/?key=held-{draw.randrange(HELD_KEYS)}",
-        "key of 500,000": lambda: f"{listing}key/?key=hot",
-        "key of 500,000, somewhere": lambda: f"{listing}key/?key=hot&before={any_id()}",
         "blocked keys": lambda: "/admin/outbox/keyhold/",
         "blocked keys, somewhere": lambda: f"/admin/outbox/keyhold/?after=held-{draw.randrange(HELD_KEYS)}",
         "dead letters": lambda: dead_letters,
@@ -225,6 +203,46 @@ def _pages(rows: int, draw: random.Random) -> dict[str, Callable[[], str]]:
         "dead letters, a rare type": lambda: f"{dead_letters}?event_type={RARE}",
         "event types": lambda: "/admin/outbox/operatoraction/types/",
         "operator actions": lambda: "/admin/outbox/operatoraction/",
+    }
+
+
+def _searches(any_id: Callable[[], int]) -> dict[str, Callable[[], str]]:
+    listing = LISTING
+
+    def of_a_row(column: str) -> str:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {column} FROM {TABLE} WHERE id = %s", [any_id()])
+            return str(cursor.fetchone()[0])
+
+    return {
+        "search, event id": lambda: f"{listing}?q={of_a_row('event_id')}",
+        "search, row id": lambda: f"{listing}?q={any_id()}",
+        "search, key": lambda: f"{listing}?q={of_a_row('message_key')}",
+        "search, key of 500,000": lambda: f"{listing}?q=hot",
+        "search, key of 500,000, somewhere": lambda: f"{listing}?q=hot&after={any_id()}",
+        "search, request": lambda: f"{listing}?q=req-{any_id() // 3}",
+        "search, nothing": lambda: f"{listing}?q=nothing-{any_id()}",
+        "key": lambda: f"{listing}key/?key={of_a_row('message_key')}",
+    }
+
+
+def _single_pages(rows: int, draw: random.Random, any_id: Callable[[], int]) -> dict[str, Callable[[], str]]:
+    listing = LISTING
+
+    def page(row_id: int) -> str:
+        return f"{listing}{row_id}/change/"
+
+    def held_id() -> int:
+        return draw.randrange(rows - READY - WAITING - HELD + 1, rows - READY - WAITING)
+
+    return {
+        "row": lambda: page(any_id()),
+        "row, dead": lambda: page(any_id() // 50 * 50 + 50),
+        "row, held": lambda: page(held_id()),
+        "row, key of 500,000": lambda: page(any_id() // 20 * 20 + 7),
+        "key, blocked": lambda: f"{listing}key/?key=held-{draw.randrange(HELD_KEYS)}",
+        "key of 500,000": lambda: f"{listing}key/?key=hot",
+        "key of 500,000, somewhere": lambda: f"{listing}key/?key=hot&before={any_id()}",
     }
 
 
