@@ -7,17 +7,18 @@ moment, behind a dead letter or a paused type it is held until holds.py lets it 
 Rows are read without a lock, so that a writer that commits late holds nobody up; one guarded UPDATE takes them.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from time import monotonic
 
 from django.db import connection, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Case, DateTimeField, Q, QuerySet, Value, When
 
 from outbox.database_errors import repeat_on_conflict
 from outbox.models import KeyHold, OutboxMessage, Status
 from outbox.registry import blocking_types
-from outbox.shards import SHARDS
+from outbox.shards import SHARDS, shard_of
 from smartflow.kernel.ids import new_uuid
 
 # Two searches in one statement, for pending rows, from the index alone, and for dead ones. The index is named, because
@@ -30,8 +31,9 @@ SELECT message_key, MIN(id) FROM agent_outbox_messages {index}
 WHERE message_key IN ({keys}) AND status = 'dead' AND id < %s AND discarded_at IS NULL AND biz_type IN ({types})
 GROUP BY message_key
 """
-# How many batches of rows that may not be taken a claim reads before it leaves the rest to the next one.
-_MAX_BLOCKED_BATCHES = 20
+# For how long a claim goes on through rows that may not be taken. Larger: fewer claims without a row; smaller: a relay
+# is sooner back at its heartbeat, which is due every two seconds.
+LOOKING_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,15 @@ _COLUMNS = tuple(ClaimedRow.__dataclass_fields__)
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Rows held by one relay until they are settled or the lease ends; per key, oldest first."""
+    """
+    Rows held by one relay until they are settled or the lease ends; per key, oldest first.
+
+    `left_off`: set when time was over before there was anything to take: the shard up to which it has looked.
+    """
 
     token: str
     rows: list[ClaimedRow] = field(default_factory=list)
+    left_off: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,22 +98,24 @@ def claim_rows(*, limit: int, lease_seconds: float, now: datetime, share: Share 
     Order:       by shard, then id; never a row whose key has an earlier pending row outside this claim, nor one behind
                  a dead letter that blocks its key.
     Units:       lease_seconds, database clock.
-    Shape:       a Claim, possibly without rows.
+    Shape:       a Claim, possibly without rows, after LOOKING_SECONDS and a batch at most.
     Twice:       safe; an expired lease is claimed again.
     Source:      ADR 0008.
     """
     in_flight: set[str] = set()
-    for _ in range(_MAX_BLOCKED_BATCHES):
+    until = monotonic() + LOOKING_SECONDS
+    while True:
         candidates = _read_ready_rows(limit=limit, now=now, share=share, passed_over=in_flight)
         if not candidates:
-            break
+            return Claim(token="")
         takeable, behind = _without_overtakers(candidates, now, share.paused)
         if takeable:
             claim = _take(takeable, lease_until=now + timedelta(seconds=lease_seconds), now=now)
             if claim.rows:
                 return claim
         in_flight |= behind
-    return Claim(token="")
+        if monotonic() >= until:
+            return Claim(token="", left_off=shard_of(candidates[-1].message_key))
 
 
 def _read_ready_rows(*, limit: int, now: datetime, share: Share, passed_over: Collection[str]) -> list[ClaimedRow]:
@@ -219,14 +228,20 @@ def _step_aside(behind: dict[str, list[int]], barriers: dict[str, int], now: dat
         }
         free = _lock_free({pk for ids in behind.values() for pk in ids}, now)
         in_flight: set[str] = set()
-        for key, candidates in sorted(behind.items()):  # one order for every holder of several keys
+        waiting: dict[datetime, list[int]] = {}
+        held: dict[str, int] = {}
+        for key, candidates in behind.items():
             head, ids = heads.get(barriers[key]), [pk for pk in candidates if pk in free]
             if head is None or _moves_on(head, candidates):
                 in_flight.add(key)
+                free.difference_update(ids)
             elif head.next_retry_at is not None:
-                _leave_ready(ids, next_retry_at=head.next_retry_at, now=now)
+                waiting.setdefault(head.next_retry_at, []).extend(ids)
+                free.difference_update(ids)
             elif ids:
-                hold_back(ids=ids, key=key, head_id=head.pk, now=now)
+                held[key] = head.pk
+        _let_wait(waiting, now)
+        hold_back(ids=free, heads=held, now=now)
     return in_flight
 
 
@@ -246,19 +261,32 @@ def _lock_free(ids: Collection[int], now: datetime) -> set[int]:
     }
 
 
-def _leave_ready(ids: Sequence[int], *, next_retry_at: datetime | None, now: datetime) -> None:
+def _let_wait(waiting: Mapping[datetime, Sequence[int]], now: datetime) -> None:
+    """Let the rows wait for the moment they stand under; one statement, because each key may have its own."""
+    if waiting:
+        moments = [When(id__in=ids, then=Value(at, DateTimeField())) for at, ids in waiting.items()]
+        _leave_ready([pk for ids in waiting.values() for pk in ids], next_retry_at=Case(*moments), now=now)
+
+
+def _leave_ready(ids: Collection[int], *, next_retry_at: Case | None, now: datetime) -> None:
     OutboxMessage.objects.filter(id__in=ids).update(
         ready_shard=None, claim_token=None, lease_until=None, next_retry_at=next_retry_at, updated_at=now
     )
 
 
-def hold_back(*, ids: Sequence[int], key: str, head_id: int, now: datetime) -> None:
+def hold_back(*, ids: Collection[int], heads: Mapping[str, int], now: datetime) -> None:
     """
-    Hold pending rows of a key behind `head_id` until holds.py finds that it blocks no more.
+    Hold pending rows behind the row that `heads` names for their key, until holds.py finds that it blocks no more.
 
-    Transaction: the caller's, which has locked the rows.
+    Transaction: the caller's, which has locked the rows. Writes the keys' KeyHold in the order of the keys, as
+                 everyone takes the locks of several; two statements, however many keys.
     """
+    if not ids:
+        return
     _leave_ready(ids, next_retry_at=None, now=now)
-    KeyHold.objects.update_or_create(
-        message_key=key, defaults={"head_id": head_id}, create_defaults={"head_id": head_id, "since": now}
+    KeyHold.objects.bulk_create(
+        [KeyHold(message_key=key, head_id=head_id, since=now) for key, head_id in sorted(heads.items())],
+        update_conflicts=True,
+        update_fields=["head_id"],
+        unique_fields=["message_key"] if connection.features.supports_update_conflicts_with_target else None,
     )

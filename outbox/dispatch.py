@@ -232,17 +232,18 @@ def _step_back(early: Mapping[int, int], rows: Mapping[int, _Row], now: datetime
     """
     soon = now + timedelta(seconds=DEFER_SECONDS)
     _send_round_again(early, soon, now)
-    heads = OutboxMessage.objects.filter(pk__in=set(early.values())).order_by("message_key")
+    heads = OutboxMessage.objects.filter(pk__in=set(early.values()))
     held: set[int] = set()
-    # by key: the order in which everyone takes the locks of several keys
+    blocked: dict[str, int] = {}
     for head in heads.only("status", "ready_shard", "next_retry_at", "message_key"):
         ids = [pk for pk, head_id in early.items() if head_id == head.pk]
         is_held = head.status == Status.PENDING and head.ready_shard is None
         if head.status == Status.PENDING and head.next_retry_at is not None:
             _send_round_again(ids, head.next_retry_at, now)
         elif head.status == Status.DEAD or is_held:
-            hold_back(ids=ids, key=head.message_key, head_id=head.pk, now=now)
+            blocked[head.message_key] = head.pk
             held.update(ids)
+    hold_back(ids=held, heads=blocked, now=now)
     return held
 
 

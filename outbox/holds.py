@@ -44,12 +44,12 @@ def _wake(ids: Sequence[int], now: datetime) -> int:
 
 def release_held_rows(*, now: datetime, limit: int = BATCH) -> int:
     """
-    Let go rows of keys whose blocking row blocks no more, and return how many.
+    Let go rows of keys whose blocking row blocks no more, and return how many; key by key.
 
     Transaction: one for up to `limit` keys and rows. It holds the keys' KeyHold, which whoever holds a row writes in
                  the same transaction: so no row is held in between and forgotten.
     """
-    keys = list(_open_holds().values_list("message_key", flat=True)[:limit])
+    keys = list(_open_holds().order_by("pk").values_list("message_key", flat=True)[:limit])
     return repeat_on_conflict(lambda: _release(keys, now, limit)) if keys else 0
 
 
@@ -70,9 +70,11 @@ def _release(keys: Sequence[str], now: datetime, limit: int) -> int:
         )
         key_of = dict(held.order_by("message_key", "id").values_list("id", "message_key")[:limit])
         ready = _make_ready(list(key_of), now)
-        if len(key_of) < limit:
-            left_over = {key for pk, key in key_of.items() if pk not in ready}
-            KeyHold.objects.filter(pk__in=mine - left_over).delete()
+        left_over = {key for pk, key in key_of.items() if pk not in ready}
+        if len(key_of) == limit:  # what stands behind the last key was not looked at, nor perhaps its last rows
+            last = keys.index(list(key_of.values())[-1])
+            left_over.update(keys[last:])
+        KeyHold.objects.filter(pk__in=mine - left_over).delete()
     return len(ready)
 
 

@@ -89,7 +89,7 @@ def _no_order_in_dispatch(module: ModuleType) -> None:
 
 @mutant("hold-without-key-hold", "outbox.claim")
 def _unnamed_holds(module: ModuleType) -> None:
-    def hold_back(*, ids: Any, key: str, head_id: int, now: Any) -> None:
+    def hold_back(*, ids: Any, heads: Any, now: Any) -> None:
         module._leave_ready(ids, next_retry_at=None, now=now)
 
     _replace(module, "hold_back", hold_back)
