@@ -1,12 +1,40 @@
 """What Kafka's clients are told. No client is imported here, so that a check can read it (outbox/checks/)."""
 
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
 
 logger = logging.getLogger(__name__)
 librdkafka_logger = logging.getLogger("librdkafka")
+SELDOM_SECONDS = 60.0
+
+
+class Seldom(logging.Filter):
+    """
+    Lets each kind of librdkafka's complaints through once a minute.
+
+    While the broker is away a consumer that polls makes it say twenty times a second that it cannot connect.
+    """
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._next: dict[object, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the line is worth writing; librdkafka gives its kind (FAIL, REQTMOUT, …) as first argument."""
+        kind = record.args[0] if isinstance(record.args, tuple) and record.args else record.msg
+        now = self._monotonic()
+        if now < self._next.get(kind, now):
+            return False
+        self._next[kind] = now + SELDOM_SECONDS
+        return True
+
+
+librdkafka_logger.addFilter(Seldom())
 
 # The longest answer a model may give is below this; Kafka's own default of 1 MB is not.
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
