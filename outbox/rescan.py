@@ -17,12 +17,16 @@ from outbox.transports import PublishedRow, Transport
 
 # Younger rows are on their way as a rule: consumers commit what they have done every half second.
 SETTLED_SECONDS = 5.0
-# Larger: a long queue is looked through sooner; smaller: fewer rows are read while nothing is wrong.
-PAGE = 5000
+# Each row is a page of the table to read. Larger: a long queue is looked through sooner; smaller: that costs less.
+PAGE = 500
 
 
 class Rescan:
-    """Walks through the published rows, a page at a time, and begins anew at the end."""
+    """
+    Looks at the oldest published rows each time, and walks on through those behind them, a page at a time.
+
+    What consumers are not given any more is among the oldest soon: what is merely late is consumed meanwhile.
+    """
 
     def __init__(self, *, transport: Transport, unknown_seconds: float, page: int = PAGE) -> None:
         self._transport = transport
@@ -30,18 +34,31 @@ class Rescan:
         self._page = page
         self._after_id = 0
 
-    def run_page(self, *, now: datetime) -> int:
+    def run(self, *, now: datetime, pages: int) -> int:
         """
-        Send the lost rows of one page round again and return how many.
+        Look at the oldest page and the next one of the walk; where rows were lost, at up to so many. Return how many.
 
-        Transaction: its own; a row that a consumer has in hand at this moment is not lost and is passed over.
+        Transaction: one a page; a row that a consumer has in hand at this moment is not lost and is passed over.
         Twice:       safe: a duplicate does no harm, because dispatch handles once.
         Raises:      TransportUnavailable: the broker says nothing, so nothing is known to be lost.
         """
-        published = OutboxMessage.objects.filter(status=Status.PUBLISHED, id__gt=self._after_id).order_by("id")
+        moved, last = self._look_behind(0, now)
+        self._after_id = max(self._after_id, last) if last else 0
+        for _ in range(pages - 1):
+            if self._after_id == 0:
+                break
+            found, self._after_id = self._look_behind(self._after_id, now)
+            moved += found
+            if not found:
+                break
+        return moved
+
+    def _look_behind(self, after_id: int, now: datetime) -> tuple[int, int]:
+        """Send the lost rows of a page round again; return how many, and the page's last id, 0 when it was the end."""
+        published = OutboxMessage.objects.filter(status=Status.PUBLISHED, id__gt=after_id).order_by("id")
         columns = ("id", "topic", "published_partition", "published_offset", "published_at")
         seen = list(published.values_list(*columns)[: self._page])
-        self._after_id = seen[-1][0] if len(seen) == self._page else 0
+        last = seen[-1][0] if len(seen) == self._page else 0
         settled = now - timedelta(seconds=SETTLED_SECONDS)
         rows = [
             PublishedRow(outbox_id=pk, topic=topic, partition=partition, offset=offset)
@@ -49,21 +66,13 @@ class Rescan:
             if at is not None and at < settled
         ]
         if not rows:
-            return 0
+            return 0, last
         lost = self._transport.passed_over(rows)
         if self._transport.keeps_positions:
             old = now - self._unknown
             lost |= {pk for pk, _, partition, _, at in seen if partition is None and at is not None and at < old}
-        return send_round_again([row for row in rows if row.outbox_id in lost], published_before=settled, now=now)
-
-    def run(self, *, now: datetime, pages: int) -> int:
-        """Look through up to so many pages, and return how many rows were lost."""
-        moved = 0
-        for _ in range(pages):
-            moved += self.run_page(now=now)
-            if self._after_id == 0:
-                break
-        return moved
+        found = [row for row in rows if row.outbox_id in lost]
+        return send_round_again(found, published_before=settled, now=now), last
 
 
 def send_round_again(rows: Collection[PublishedRow], *, published_before: datetime, now: datetime) -> int:

@@ -203,7 +203,7 @@ def test_rescan_reads_by_index_without_a_sort():
     transport = RecordingTransport()
     transport.lost = set(OutboxMessage.objects.filter(status=Status.PUBLISHED).values_list("id", flat=True)[:300])
     with CaptureQueriesContext(connection) as queries:
-        assert Rescan(transport=transport, unknown_seconds=10**9, page=500).run_page(now=NOW) == 300
+        assert Rescan(transport=transport, unknown_seconds=10**9, page=500).run(now=NOW, pages=1) == 300
 
     search, lock = plans(queries, r"^SELECT")
     check_plan(search, index="idx_outbox_status_id", rows=20_000)

@@ -82,7 +82,27 @@ def test_rescan_reaches_a_lost_row_behind_more_late_rows_than_a_page(transport):
 
     walk = Rescan(transport=transport, unknown_seconds=30, page=5)
 
-    assert [walk.run(now=NOW, pages=2) for _ in range(4)] == [0, 0, 1, 0]
+    assert [walk.run(now=NOW, pages=2) for _ in range(6)] == [0, 0, 0, 0, 1, 0]
+
+
+def test_rescan_looks_at_the_oldest_rows_each_time_wherever_its_walk_is(transport):
+    first, *_ = [published("late") for _ in range(25)]
+    walk = Rescan(transport=transport, unknown_seconds=30, page=5)
+    walk.run(now=NOW, pages=4)
+
+    transport.lost = {first}
+
+    assert walk.run(now=NOW, pages=4) == 1
+
+
+def test_rescan_reads_two_pages_where_nothing_is_lost_and_more_where_much_is(transport, django_assert_num_queries):
+    rows = [published("late") for _ in range(25)]
+    with django_assert_num_queries(2):
+        assert Rescan(transport=transport, unknown_seconds=30, page=5).run(now=NOW, pages=4) == 0
+
+    transport.lost = set(rows)
+
+    assert Rescan(transport=transport, unknown_seconds=30, page=5).run(now=NOW, pages=4) == 20
 
 
 def test_rescan_of_the_local_transport_finds_a_row_without_a_message_and_no_other(clock):
