@@ -3,10 +3,11 @@
 import logging
 import threading
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 from celery import shared_task
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
@@ -19,7 +20,11 @@ from outbox.transports import Transport, TransportUnavailable, get_transport
 
 logger = logging.getLogger(__name__)
 
-AGAIN_EXPIRES_SECONDS = 5
+# The receiver's clock decides: larger bears more skew between machines, and more passes pile up for one that was away.
+AGAIN_EXPIRES_SECONDS = 60
+# Between two questions whether the database is back; doubles until a pass has worked.
+SHORTEST_WAIT_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 2.0
 # Larger: a long queue of published rows is looked through in fewer ticks; a page is Rescan's.
 RESCAN_PAGES = 4
 # Larger: fewer starts; smaller: a worker that is asked to end does so earlier.
@@ -43,6 +48,48 @@ class _Notice:
 _database = _Notice(
     away="Publishing pauses: the database does not answer", back="Publishing goes on: the database answers again"
 )
+
+
+class _Patience:
+    """Waits for the database in the place of passes that it cut off, at most one for each slot."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._seconds = SHORTEST_WAIT_SECONDS
+
+    def reset(self) -> None:
+        """Take note that a pass has worked."""
+        self._seconds = SHORTEST_WAIT_SECONDS
+
+    def wait(self, *, stop: threading.Event, slots: int, seconds: float) -> bool:
+        """Wait until the database answers, at most so long; false when enough are waiting already."""
+        with self._lock:
+            if self._waiting >= slots:
+                return False
+            self._waiting += 1
+        until = monotonic() + seconds
+        try:
+            while not stop.wait(self._seconds) and monotonic() < until:
+                self._seconds = min(self._seconds * 2, LONGEST_WAIT_SECONDS)
+                if _is_there():
+                    break
+        finally:
+            with self._lock:
+                self._waiting -= 1
+        return True
+
+
+def _is_there() -> bool:
+    try:
+        database_now()
+    except (DatabaseError, InterfaceError):
+        connection.close()
+        return False
+    return True
+
+
+_patience = _Patience()
 _memory = Memory()
 _history = relay_loop.History()
 _stopping = threading.Event()
@@ -56,23 +103,36 @@ def _stop_relays(**_kwargs: Any) -> None:
     _stopping.set()
 
 
+@worker_ready.connect
+def _start_relays(**_kwargs: Any) -> None:
+    """Send the first passes, so that publishing does not wait for beat, which may be ill."""
+    for _ in range(settings.OUTBOX_RELAYS):
+        _send_again()
+
+
 @shared_task(name="outbox.jobs.run_relay_pass", acks_late=False)
 def run_relay_pass() -> None:
     """
-    Relay on a free slot for a while, then send itself again, so that there is no gap.
+    Relay on a free slot for a while, then send itself again, so that there is no gap; so does one that the database
+    cut off, as soon as that answers.
 
     Overlapping passes are safe; a lost one is made up by the next tick, which does nothing where every slot is taken.
     """
     try:
-        has_worked = relay_loop.run_free_slot(relay=_make_relay(), history=_history, terms=_terms())
+        is_to_go_on = relay_loop.run_free_slot(relay=_make_relay(), history=_history, terms=_terms())
     except (DatabaseError, InterfaceError) as error:
         if not is_away(error):
             raise
         connection.close()
         _database.tell(is_away=True)
-        return  # the next tick tries again
-    if has_worked:
-        _database.tell(is_away=False)
+        is_to_go_on = _patience.wait(
+            stop=_stopping, slots=settings.OUTBOX_RELAYS, seconds=settings.OUTBOX_RELAY_PASS_SECONDS
+        )
+    else:
+        if is_to_go_on:
+            _database.tell(is_away=False)
+            _patience.reset()
+    if is_to_go_on:
         _send_again()
 
 

@@ -1,8 +1,10 @@
 """The outbox's Celery jobs: a relay's pass sends itself again, and while a part is away one line says so."""
 
 import logging
+import threading
 
 import pytest
+from celery.signals import worker_ready
 from django.db import OperationalError
 
 from outbox import jobs
@@ -20,8 +22,28 @@ def sent(monkeypatch):
     return passes
 
 
+class Stop(threading.Event):
+    """Nobody waits for it; it notes for how long they would have."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits = []
+
+    def wait(self, timeout=None):
+        self.waits.append(timeout)
+        return self.is_set()
+
+
 @pytest.fixture
-def passes(monkeypatch, caplog, sent):
+def stop(monkeypatch):
+    event = Stop()
+    monkeypatch.setattr(jobs, "_stopping", event)
+    monkeypatch.setattr(jobs, "_patience", jobs._Patience())
+    return event
+
+
+@pytest.fixture
+def passes(monkeypatch, caplog, sent, stop):
     """Return a function that runs passes with the given endings and returns the lines logged."""
     caplog.set_level(logging.INFO, logger="outbox.jobs")
     monkeypatch.setattr(jobs, "is_away", lambda error: error is AWAY)
@@ -58,18 +80,52 @@ def test_run_relay_pass_raises_when_the_database_refuses_a_statement(passes):
 
 @pytest.mark.django_db
 def test_run_relay_pass_sends_itself_again_when_it_had_a_slot_and_the_database_is_there(passes, sent):
-    passes(True, False, AWAY)
+    passes(True, False)
 
     assert [options["expires"] for options in sent] == [jobs.AGAIN_EXPIRES_SECONDS]
 
 
 @pytest.mark.django_db
+def test_run_relay_pass_waits_for_the_database_that_cut_it_off_and_sends_itself_again(passes, sent, stop, monkeypatch):
+    """Beat may be ill at the same moment."""
+    answers = [False, False, False, False, False, False, True, True, True]
+    monkeypatch.setattr(jobs, "_is_there", lambda: answers.pop(0))
+
+    passes(AWAY, AWAY, True, AWAY)
+
+    assert len(sent) == 4
+    assert stop.waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 0.1]
+
+
+@pytest.mark.django_db
+def test_run_relay_pass_does_not_wait_beside_as_many_as_there_are_slots(passes, sent, stop, monkeypatch):
+    """Every tick while the database is away would otherwise occupy a thread of the worker."""
+
+    def run_another():
+        jobs.run_relay_pass()
+        return True
+
+    monkeypatch.setattr(jobs, "_is_there", run_another)
+    passes(AWAY)
+
+    assert len(sent) == 1
+    assert stop.waits == [0.1]
+
+
+def test_a_worker_that_is_ready_sends_the_first_pass_for_each_slot(sent, settings):
+    settings.OUTBOX_RELAYS = 3
+
+    jobs._start_relays()
+
+    assert len(sent) == 3
+    assert jobs._start_relays in [receiver() for _, receiver in worker_ready.receivers]
+
+
+@pytest.mark.django_db
 def test_run_relay_pass_sends_nothing_when_the_worker_is_told_to_stop(passes, sent):
     jobs._stop_relays()
-    try:
-        passes(True)
-    finally:
-        jobs._stopping.clear()
+
+    passes(True, AWAY)
 
     assert sent == []
 
