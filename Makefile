@@ -66,7 +66,7 @@ fix: ## Mend what ruff can mend
 
 messages: ## Collect sentences to translate and compile the translations; needs gettext
 	@$(BIN)/python manage.py makemessages --locale zh_Hans --no-location --no-wrap --no-obsolete -i var -i tests
-	@$(BIN)/python manage.py compilemessages --locale zh_Hans --ignore .venv
+	@$(BIN)/python manage.py compilemessages --locale zh_Hans --ignore .venv --ignore var
 
 lock: ## Pin requirements*.in into requirements*.txt; needs uv
 	@for name in requirements requirements-dev; do \

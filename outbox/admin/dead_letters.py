@@ -150,7 +150,8 @@ def _told(action: OperatorAction) -> str:
     else:
         text = ngettext("%(moved)d dead letter was discarded.", "%(moved)d dead letters were discarded.", moved)
     text %= {"moved": moved}
-    return f"{text} {gettext('The others had been moved meanwhile.')}" if moved < action.expected_count else text
+    others = gettext("The others had been moved meanwhile.")
+    return f"{text} {others}" if moved < action.expected_count else text
 
 
 def _ticked(request: HttpRequest) -> Selection:
