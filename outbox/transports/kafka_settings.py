@@ -80,7 +80,7 @@ def consumer_settings() -> dict[str, Any]:
         "auto.commit.interval.ms": 500,
         "partition.assignment.strategy": "cooperative-sticky",
         # A killed member's partitions move after this long; larger tolerates longer pauses of a live one.
-        "session.timeout.ms": 10_000,
+        "session.timeout.ms": 8_000,
         "heartbeat.interval.ms": 2000,
         "max.poll.interval.ms": 300_000,
         "fetch.max.bytes": 4 * MAX_MESSAGE_BYTES,
