@@ -26,8 +26,6 @@ from tests.stack.waiting import wait_until
 
 POLL_SECONDS = 0.05
 WRITER_SECONDS = WARM_UP_SECONDS = 60
-# What a failed try may cost: its backoff, and the sweep that finds it due.
-RETRY_SECONDS = 3.0
 SETTINGS = {
     "OUTBOX_RELAYS": "2",
     # by age alone, for rows whose place in the broker is unknown: it must not repair what should not have happened
@@ -63,6 +61,8 @@ class Campaign:
         # "Nothing older than the lease and five seconds is stuck", counted from the moment everything runs again. A
         # broker that was restarted, or is not ours, has times that nothing here shortens: the product's own hold then.
         self._stuck_seconds = (scale if servers.has_faults else LONG).lease_seconds + 5
+        # What a failed try may cost: its backoff, one second the first time and four the second, and the next sweep.
+        self._retry_seconds = 3.0 if scale == SHORT else 5.0
         self._mutant = mutant
         self._book = Book(servers)
         self._orders = folder / "orders"
@@ -132,12 +132,12 @@ class Campaign:
         healed = time.monotonic()
         may_die = self._marked(plan, history, "permanent")
         limit = self._stuck_seconds if "restart-broker" not in plan.kinds else LONG.lease_seconds + 5
-        limit += RETRY_SECONDS * _count_failures(plan)
+        limit += self._retry_seconds * _count_failures(plan)
         observed = injector.violations + self._wait_settled(history, may_die, limit)
         settled = time.monotonic() - healed
         dead = [row for row in history.open_rows() if row.status == "dead"]
         if dead and not observed:
-            observed = self._requeue(history, injector, may_die)
+            observed = self._requeue(history, injector, may_die, limit)
         end = history.read_end(journals, requeued={row.event_id for row in dead}, may_die=may_die, observed=observed)
         violations = check(end)
         if violations:
@@ -214,12 +214,12 @@ class Campaign:
                 return [Violation("stuck", f"{len(left)} rows after {limit:g} s; {what}")]
             time.sleep(POLL_SECONDS)
 
-    def _requeue(self, history: History, injector: Injector, may_die: set[str]) -> list[Violation]:
+    def _requeue(self, history: History, injector: Injector, may_die: set[str], limit: float) -> list[Violation]:
         """Lift what makes events fail, send the dead ones round again and wait for them and their followers."""
         for event_id in may_die:  # also of those that wait behind a dead one and would die next
             (self._orders / "errors" / event_id).unlink(missing_ok=True)
         injector.manage("requeues", "outbox", "requeue", "--all", "--reason", "the error was lifted", "--yes")
-        return self._wait_settled(history, set(), self._stuck_seconds)
+        return self._wait_settled(history, set(), limit)
 
     def _keep_evidence(self, plan: Plan, history: History, violations: list[Violation]) -> None:
         """Keep plan, rows and logs of a run that broke a promise."""
