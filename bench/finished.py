@@ -1,6 +1,6 @@
-"""Millions of finished rows, quickly: the database makes them itself, and the indexes are built afterwards.
+"""Millions of finished rows, quickly: the database makes them itself, in bulk.
 
-`python -m bench.finished` does it ahead: the next measurement that needs them takes the whole table over in a moment.
+`python -m bench.finished` does it ahead: the next bench.one_or_two_tables takes the whole table over in a moment.
 """
 
 import argparse
@@ -14,35 +14,39 @@ from typing import Any
 from bench.designs import TABLE
 from bench.installation import Installation
 from bench.servers import Corner, running_servers
+from outbox.shards import SHARDS
 
-EVENTS_PER_KEY = 10
+# As conversations that go on at the same time: each has ten events, all within 200 rows.
+EVENTS_PER_KEY, KEYS_AT_ONCE = 10, 20
 PAYLOAD_BYTES = 1024
-# Written into every row ahead, so it is no topic of one bench alone.
+# Nobody reads them again: their entries in the indexes count, and short rows are filled in sooner.
+FINISHED_PAYLOAD_BYTES = 256
+# Of rows that nobody publishes: a table that is filled ahead is no bench's alone.
 TOPIC = "smartflow_bench.filled"
-_CHUNK = 500_000
 _KEPT = "smartflow_bench_{finished}_{pending}"
 # A random UUID's look from a number, so that the unique index is filled as by real events: everywhere.
-UUID_OF = (
-    "INSERT(INSERT(INSERT(INSERT(MD5(CONCAT(%(salt)s, {number})), 9, 0, '-'), 14, 0, '-'), 19, 0, '-'), 24, 0, '-')"
-)
+UUID_OF = "INSERT(INSERT(INSERT(INSERT(MD5({number}), 9, 0, '-'), 14, 0, '-'), 19, 0, '-'), 24, 0, '-')"
 _EVENT_ID = UUID_OF.format(number="seq")
-# Neighbours are of different conversations, each of which has ten events.
-_KEY = UUID_OF.format(number="'key', seq %% %(keys)s")
+_KEY = UUID_OF.format(number="CONCAT('key', seq DIV %(span)s * %(at_once)s + seq %% %(at_once)s)")
 # The braces are doubled because the statement goes through str.format once.
 _PAYLOAD = (
     'CONCAT(RPAD(CONCAT(\'{{"event_id":"\', event_id, \'","event_type":"chat.history.persist.requested",\''
-    ' \'"event_version":1,"aggregate_id":"\', message_key, \'","payload":{{"message":"\'), %(bytes)s - 3,'
-    " 'lecture library exam deadline report seminar '), '\"}}}}')"
+    ' \'"event_version":1,"aggregate_id":"\', message_key, \'","payload":{{"message":"\'),'
+    " IF(is_ready, %(bytes)s, %(finished_bytes)s) - 3, 'lecture library exam deadline report seminar '), '\"}}}}')"
 )
+# Finished rows first, then those that are ready. One statement, because only the first into an empty table is bulk.
 _INSERT = (
     f"INSERT INTO {TABLE} (event_id, biz_type, topic, message_key, payload, status, shard, ready_shard, retry_count,"
     " max_retry, request_id, traceparent, published_by, published_at, consumed_by, consumed_at, discard_reason,"
     " created_at, updated_at) SELECT event_id, 'chat.history.persist.requested', %(topic)s, message_key,"
-    f" {_PAYLOAD}, {{status}}, CRC32(message_key) %% 64, {{ready}}, 0, 20, '', '', {{by}}, '', NOW(6), NOW(6)"
-    f" FROM (SELECT seq, {_EVENT_ID} event_id, {_KEY} message_key FROM seq_{{first}}_to_{{last}}) fresh ORDER BY seq"
+    f" {_PAYLOAD}, IF(is_ready, 'pending', 'consumed'), shard, IF(is_ready, shard, NULL), 0, 20, '', '',"
+    " IF(is_ready, '', 'relay-0'), IF(is_ready, NULL, NOW(6)), IF(is_ready, '', 'consumer'),"
+    " IF(is_ready, NULL, NOW(6)), '', NOW(6), NOW(6) FROM (SELECT seq, event_id, message_key,"
+    f" CRC32(message_key) %% {SHARDS} shard, seq > %(finished)s is_ready FROM (SELECT seq, {_EVENT_ID} event_id,"
+    f" {_KEY} message_key FROM seq_1_to_{{last}}) named) fresh ORDER BY seq"
 )
-_FINISHED = {"status": "'consumed'", "ready": "NULL", "by": "'relay-0', NOW(6), 'consumer', NOW(6)"}
-_PENDING = {"status": "'pending'", "ready": "CRC32(message_key) %% 64", "by": "'', NULL, '', NULL"}
+# Then the server writes pages instead of rows, and builds each index from sorted entries.
+_BULK = "SET SESSION unique_checks = {on}, foreign_key_checks = {on}, check_constraint_checks = {on}"
 
 
 def secondary_indexes(cursor: Any) -> dict[str, str]:
@@ -79,21 +83,21 @@ def _definition(cursor: Any, database: str) -> str:
     return re.sub(r" AUTO_INCREMENT=\d+", "", cursor.fetchone()[1])
 
 
-def fill(cursor: Any, *, finished: int, pending: int) -> None:
-    """Fill the empty table with consumed rows and, after them, rows that are ready; every index is there afterwards."""
-    indexes = secondary_indexes(cursor)
-    cursor.execute(f"ALTER TABLE {TABLE} {', '.join(f'DROP INDEX `{name}`' for name in indexes)}")
-    _insert(cursor, "finished", finished, _FINISHED)
-    _insert(cursor, "pending", pending, _PENDING)
-    cursor.execute(f"ALTER TABLE {TABLE} {', '.join(f'ADD {definition}' for definition in indexes.values())}")
+def fill(cursor: Any, *, finished: int, pending: int, topic: str = TOPIC) -> None:
+    """Fill the empty table with consumed rows and, after them, rows that are ready."""
+    parameters = {
+        "finished": finished,
+        "span": EVENTS_PER_KEY * KEYS_AT_ONCE,
+        "at_once": KEYS_AT_ONCE,
+        "bytes": PAYLOAD_BYTES,
+        "finished_bytes": FINISHED_PAYLOAD_BYTES,
+        "topic": topic,
+    }
+    cursor.execute(_BULK.format(on=0))
+    cursor.execute(_INSERT.format(last=finished + pending), parameters)
+    cursor.execute(_BULK.format(on=1))
     cursor.execute(f"ANALYZE TABLE {TABLE}")
     cursor.fetchall()
-
-
-def _insert(cursor: Any, salt: str, count: int, values: dict[str, str]) -> None:
-    parameters = {"salt": salt, "keys": max(1, count // EVENTS_PER_KEY), "bytes": PAYLOAD_BYTES, "topic": TOPIC}
-    for first in range(1, count + 1, _CHUNK):
-        cursor.execute(_INSERT.format(first=first, last=min(count, first + _CHUNK - 1), **values), parameters)
 
 
 def main() -> int:

@@ -120,11 +120,13 @@ def show_peers(found: dict[str, Any]) -> str:
 
 def show_long(found: dict[str, Any]) -> str:
     """Return the rates of the long drain."""
-    first, last = found["by_tenth"][0], found["by_tenth"][-1]
+    first, last, rows = found["by_tenth"][0], found["by_tenth"][-1], found["rows"]
     return _table(
-        ("pending, finished", "rows/s to Kafka", "first tenth", "last tenth", "last of first"),
+        ("pending, finished", "sent", "pool", "rows/s to Kafka", "first tenth", "last whole tenth", "last of first"),
         (
-            f"{found['rows']['pending']:,}, {found['rows']['finished']:,}",
+            f"{rows['pending']:,}, {rows['finished']:,}",
+            f"{rows['sent']:,}",
+            f"{found['server']['innodb_buffer_pool_mb']} MB",
             found["rows_per_second"],
             first,
             last,

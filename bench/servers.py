@@ -6,6 +6,7 @@ Each bench takes a corner of its own on them: a new database, a Redis database, 
 import os
 import secrets
 import shlex
+import socket
 import subprocess
 import tempfile
 import time
@@ -58,8 +59,31 @@ def running_servers() -> Iterator[dict[str, str]]:
                 _services("stop", "--only", names, environment=environment)
 
 
-def _exports() -> dict[str, str]:
-    done = _services("env", "--free-ports", environment=dict(os.environ))
+@contextmanager
+def own_database(variables: dict[str, str], *, pool_mb: int) -> Iterator[dict[str, str]]:
+    """Start a MariaDB with a pool of this size beside the others; its data go with it. Raises: ServersAbsent."""
+    with tempfile.TemporaryDirectory(prefix="smartflow-bench-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)  # the server's account has to come in
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        own = {
+            "SMARTFLOW_SERVICES_DIR": folder,
+            "SMARTFLOW_MARIADB_PORT": str(port),
+            "SMARTFLOW_MARIADB_POOL_MB": str(pool_mb),
+        }
+        environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | own
+        try:
+            done = _services("start", "--only", "mariadb", environment=environment)
+            if done.returncode:
+                raise ServersAbsent(done.stderr.strip().splitlines()[-1])
+            yield {**variables, "DATABASE_URL": _exports(environment)["DATABASE_URL"]}
+        finally:
+            _services("stop", "--only", "mariadb", environment=environment)
+
+
+def _exports(environment: dict[str, str] | None = None) -> dict[str, str]:
+    done = _services("env", "--free-ports", environment=environment or dict(os.environ))
     if done.returncode:
         raise ServersAbsent(done.stderr.strip().splitlines()[-1])
     lines = (shlex.split(line)[1] for line in done.stdout.splitlines() if line.startswith("export "))

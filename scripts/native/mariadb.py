@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from native.errors import ServiceError
 from native.packages import find
 from native.process import tail
-from native.service import HOST, Address, Say, Service, receive
+from native.service import HOST, Address, Say, Service, read_number, receive
 
 INSTALL_SECONDS = 120
 USER = DATABASE = PASSWORD = "smartflow"  # The server listens on this machine only.
+
+POOL_MB = 256
 
 # Durability as in production: a test that kills the server must find every commit. The pool is small on purpose.
 CONFIGURATION = """\
@@ -31,7 +33,7 @@ init-file={init}
 character-set-server=utf8mb4
 collation-server=utf8mb4_bin
 innodb_flush_log_at_trx_commit=1
-innodb_buffer_pool_size=256M
+innodb_buffer_pool_size={pool}M
 max_connections=300
 # A readiness probe hangs up before it logs in; it must never get this machine blocked.
 max_connect_errors=1000000
@@ -75,7 +77,14 @@ class MariaDB(Service):
         self.folder.mkdir(parents=True, exist_ok=True)
         init.write_text(INIT.format(user=USER, database=DATABASE, password=PASSWORD, host=HOST))
         self._configuration.write_text(
-            CONFIGURATION.format(account=account, data=self._data, host=HOST, port=self.port, init=init)
+            CONFIGURATION.format(
+                account=account,
+                data=self._data,
+                host=HOST,
+                port=self.port,
+                init=init,
+                pool=read_number("SMARTFLOW_MARIADB_POOL_MB", POOL_MB),
+            )
         )
         if os.geteuid() == 0:
             shutil.chown(self.folder, account)

@@ -33,6 +33,14 @@ def read_port(variable: str, default: int) -> int:
     return int(text)
 
 
+def read_number(variable: str, default: int) -> int:
+    """Return a positive number from the environment or the default; raise when it is none."""
+    text = os.environ.get(variable) or str(default)
+    if not text.isdigit() or int(text) == 0:
+        raise ServiceError(f"{variable}={text!r} is not a positive number; example: {variable}={default}")
+    return int(text)
+
+
 def is_free(port: int) -> bool:
     """Whether a server could listen on this port now."""
     with socket.socket() as probe:
