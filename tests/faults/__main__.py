@@ -7,6 +7,7 @@ breaks goes unnoticed.
 import argparse
 import itertools
 import json
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from tests.faults.servers import FOLDER, OwnServers, Servers, SharedServers
 def main() -> int:
     """Run a campaign, or one for each mutant, and print the figures."""
     options = _parse()
+    # asked to end, it still ends its servers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = FOLDER / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     folder.mkdir(parents=True)
     print(folder, flush=True)
