@@ -3,12 +3,17 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
+from outbox import claim as claim_module
+from outbox import relay
 from outbox.claim import Share, claim_rows
 from outbox.dead_letters import discard_dead_letters, requeue_dead_letters
 from outbox.holds import paused_types, release_held_rows, wake_due_rows
 from outbox.models import KeyHold, OutboxMessage, PausedType, Status
 from outbox.registry import blocking_types
+from outbox.shards import shard_of
 from smartflow.events import ChatHistoryPersistRequested
 from tests.outbox_rows import EVENT_TYPE, NOW, RecordingTransport, append, change, claim, row_of, run_pass
 
@@ -132,6 +137,74 @@ def test_rows_of_a_paused_type_are_held_with_what_follows_until_it_is_resumed():
     PausedType.objects.all().delete()
     assert release_held_rows(now=NOW) == 2
     assert claimed() == ids
+
+
+def test_many_keys_are_held_or_wait_with_as_few_statements_as_one(clock):
+    """Behind dead letters, behind retries with a moment each, and of a paused type."""
+
+    def count_statements(keys):
+        OutboxMessage.objects.all().delete()
+        heads = {key: append(key) for key in keys}
+        followers = {append(key): key for key in keys}
+        dead, waiting = keys[::2], keys[1::2]
+        bury(*(heads[key] for key in dead))
+        for number, key in enumerate(waiting):
+            change(heads[key], next_retry_at=LATER + timedelta(microseconds=number))
+        with CaptureQueriesContext(connection) as queries:
+            assert claimed(limit=200) == []
+        for pk, key in followers.items():
+            assert row_of(pk).next_retry_at == row_of(heads[key]).next_retry_at
+            assert is_held(pk) == (key in dead)
+        assert dict(KeyHold.objects.filter(pk__in=keys).values_list("pk", "head_id")) == {k: heads[k] for k in dead}
+        return len(queries)
+
+    assert count_statements(["one", "two"]) == count_statements([f"key{number}" for number in range(60)])
+
+
+def test_a_claim_ends_in_time_and_the_next_goes_on_behind_what_it_has_looked_at(monkeypatch):
+    monkeypatch.setattr(claim_module, "LOOKING_SECONDS", 0.0)
+    PausedType.objects.create(event_type=EVENT_TYPE, reason="night", by="alice", paused_at=NOW)
+    keys = sorted((f"key{number}" for number in range(12)), key=shard_of)
+    ids = [append(key) for key in keys]
+    share = Share(paused=paused_types())
+
+    first = claim_rows(limit=5, lease_seconds=10, now=NOW, share=share)
+
+    assert (first.rows, first.left_off) == ([], shard_of(keys[4]))
+    assert [is_held(pk) for pk in ids] == [True] * 5 + [False] * 7
+    claim_rows(limit=5, lease_seconds=10, now=NOW, share=share)
+    assert claim_rows(limit=5, lease_seconds=10, now=NOW, share=share).left_off == shard_of(keys[11])
+    assert claim_rows(limit=5, lease_seconds=10, now=NOW, share=share).left_off is None
+    assert all(is_held(pk) for pk in ids)
+
+
+def test_keys_that_are_let_go_to_their_last_row_are_not_looked_at_again():
+    PausedType.objects.create(event_type=EVENT_TYPE, reason="night", by="alice", paused_at=NOW)
+    for key in "aabbccdd":
+        append(key)
+    claim_rows(limit=50, lease_seconds=10, now=NOW, share=Share(paused=paused_types()))
+    PausedType.objects.all().delete()
+
+    left = []
+    while release_held_rows(now=NOW, limit=3):
+        left.append("".join(KeyHold.objects.order_by("pk").values_list("pk", flat=True)))
+
+    assert left == ["bcd", "cd", ""]
+    assert len(claimed()) == 8
+
+
+def test_a_sweep_lets_go_more_than_a_batch_until_its_time_is_over(clock, monkeypatch):
+    monkeypatch.setattr(relay, "BATCH", 2)
+    monkeypatch.setattr(relay, "wake_due_rows", lambda now: wake_due_rows(now=now, limit=2))
+    for number in range(7):
+        change(append(f"key{number}"), next_retry_at=NOW)
+
+    with monkeypatch.context() as short:
+        short.setattr(relay, "SWEEPING_SECONDS", 0.0)
+        assert not relay.sweep(clock)
+    assert OutboxMessage.objects.filter(ready_shard__isnull=False).count() == 2
+    assert relay.sweep(clock)
+    assert len(claimed()) == 7
 
 
 def test_wake_due_rows_takes_those_that_waited_longest_first():

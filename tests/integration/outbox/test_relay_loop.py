@@ -8,8 +8,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from outbox import jobs, relay, relay_loop, wakeup
-from outbox.models import MinuteCount, OutboxMessage, Status, Worker
+from outbox import claim, jobs, relay, relay_loop, wakeup
+from outbox.holds import wake_due_rows
+from outbox.models import KeyHold, MinuteCount, OutboxMessage, PausedType, Status, Worker
 from outbox.shards import shard_of
 from outbox.tally import TALLY
 from outbox.wakeup import WakeUps
@@ -219,6 +220,41 @@ def test_a_hot_shard_lets_the_others_have_their_turn(run, transport):
     assert [pk for pk in transport.ids if pk in hot] == hot
     assert sorted(transport.ids) == sorted(hot + others)
     assert transport.ids.index(behind[0]) < transport.ids.index(hot[-1])
+
+
+def test_a_long_queue_that_is_held_delays_neither_the_other_types_nor_the_sweep(run, time, transport, monkeypatch):
+    """Claims and sweeps that end before they are through go on at once, without a rest."""
+    monkeypatch.setattr(claim, "LOOKING_SECONDS", 0.0)
+    monkeypatch.setattr(relay, "SWEEPING_SECONDS", 0.0)
+    monkeypatch.setattr(relay, "BATCH", 1)
+    monkeypatch.setattr(relay, "wake_due_rows", lambda now: wake_due_rows(now=now, limit=1))
+    PausedType.objects.create(event_type="paused.type", reason="night", by="alice", paused_at=NOW)
+    held = [append(f"key{number}") for number in range(12)]
+    OutboxMessage.objects.filter(pk__in=held).update(biz_type="paused.type")
+    flowing = [append(f"flowing{number}") for number in range(6)]
+    change(flowing[0], next_retry_at=NOW)
+    change(flowing[1], next_retry_at=NOW)
+
+    run(seconds=0.5, batch_size=2)
+
+    assert sorted(transport.ids) == flowing
+    assert KeyHold.objects.count() == 12
+    assert {row_of(pk).published_at for pk in flowing} == {NOW}
+
+
+def test_a_pass_goes_on_at_the_shard_where_the_one_before_it_ended(run, transport, time):
+    """Passes so short that each takes one batch: otherwise the first shards would have every turn."""
+    first, other = sorted(("key1", "key2"), key=shard_of)
+    for _ in range(12):
+        append(first)
+    behind = append(other)
+    transport.during_publish = lambda: time.wait(1)
+
+    run(seconds=1, batch_size=4)
+    assert behind not in transport.ids
+    run(seconds=1, batch_size=4)
+
+    assert behind in transport.ids
 
 
 def test_rows_whose_time_comes_during_a_pass_are_published_within_about_a_second(run, transport):
