@@ -53,6 +53,8 @@ class History:
     since: datetime | None = None
     published: int = 0
     last_id: int | None = None
+    # by slot: where the next pass begins, or the shards that a pass does not reach would wait for ever
+    starts: dict[int, int] = field(default_factory=dict)
     # slots in hand and their owner's name; what stands here without a relay is a pass that the database cut off
     owners: dict[int, str] = field(default_factory=dict)
     running: set[int] = field(default_factory=set)
@@ -76,6 +78,7 @@ class RelayLoop:
     def run(self, *, owner: str, history: History, seconds: float) -> None:
         """Relay for so many seconds."""
         until = monotonic() + seconds
+        self._share = replace(self._share, start=history.starts.get(self._slot, self._first))
         while not self._stop.is_set() and (left := until - monotonic()) > 0:
             if not self._keep_house(owner, history):
                 return
@@ -86,6 +89,7 @@ class RelayLoop:
             claim, result = self._relay.run_batch(self._share)
             history.published += result.published
             self._move_on(claim)
+            history.starts[self._slot] = self._share.start
             if claim.rows:
                 self._wakeups.note_work()
             elif started_at_first and claim.left_off is None:
