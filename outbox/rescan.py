@@ -7,7 +7,7 @@ old it is.
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 
 from outbox.claim import unlocked
@@ -19,6 +19,11 @@ from outbox.transports import PublishedRow, Transport
 SETTLED_SECONDS = 5.0
 # Each row is a page of the table to read. Larger: a long queue is looked through sooner; smaller: that costs less.
 PAGE = 500
+# The index is named: else MariaDB walks the primary key, through every finished row before the first published one.
+_PUBLISHED = """
+SELECT id, topic, published_partition, published_offset, published_at FROM agent_outbox_messages {index}
+WHERE status = %s AND id > %s ORDER BY id LIMIT %s
+"""
 
 
 class Rescan:
@@ -55,9 +60,11 @@ class Rescan:
 
     def _look_behind(self, after_id: int, now: datetime) -> tuple[int, int]:
         """Send the lost rows of a page round again; return how many, and the page's last id, 0 when it was the end."""
-        published = OutboxMessage.objects.filter(status=Status.PUBLISHED, id__gt=after_id).order_by("id")
-        columns = ("id", "topic", "published_partition", "published_offset", "published_at")
-        seen = list(published.values_list(*columns)[: self._page])
+        sql = _PUBLISHED.format(index="FORCE INDEX (idx_outbox_status_id)" if connection.vendor == "mysql" else "")
+        seen = [
+            (row.pk, row.topic, row.published_partition, row.published_offset, row.published_at)
+            for row in OutboxMessage.objects.raw(sql, [Status.PUBLISHED, after_id, self._page])
+        ]
         last = seen[-1][0] if len(seen) == self._page else 0
         settled = now - timedelta(seconds=SETTLED_SECONDS)
         rows = [
