@@ -20,7 +20,7 @@ SETTLED_SECONDS = 5.0
 # Each row is a page of the table to read. Larger: a long queue is looked through sooner; smaller: that costs less.
 PAGE = 500
 # The index is named: else MariaDB walks the primary key, through every finished row before the first published one.
-_PUBLISHED = """
+_PUBLISHED = """\
 SELECT id, topic, published_partition, published_offset, published_at FROM agent_outbox_messages {index}
 WHERE status = %s AND id > %s ORDER BY id LIMIT %s
 """
