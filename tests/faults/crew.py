@@ -130,7 +130,10 @@ class Crew:
         for name in self._members:
             self.signal(name, signal.SIGCONT)
         for name in MEMBERS:
-            if name not in self._members or not self.is_running(name) or not self.has_beat(name):
+            self.start(name)
+        self.wait_ready(*MEMBERS)
+        for name in MEMBERS:
+            if not self.has_beat(name):
                 self.kill(name)
                 self.start(name)
         self.wait_ready(*MEMBERS)
@@ -203,8 +206,10 @@ class Crew:
 
     def _end_group(self, name: str) -> None:
         if name in self._members:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._members[name].pid, signal.SIGKILL)
+            # one that was born this instant leads no group yet
+            for end in (os.killpg, os.kill):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    end(self._members[name].pid, signal.SIGKILL)
 
 
 def _state(pid: int) -> str:
