@@ -39,6 +39,8 @@ class Member:
     """A live process and where its words begin in its log."""
 
     pid: int
+    # when the kernel started it: the pid alone may be somebody else's by now
+    started: str
     role: str
     log: Path
     log_start: int
@@ -94,7 +96,8 @@ class Crew:
         log = self._folder / f"{name}.log"
         log_start = log.stat().st_size if log.exists() else 0
         bear = self._bear_cold if self._is_cold and role in COMMANDS else self._bear
-        self._members[name] = Member(bear(name, role, arguments, log), role, log, log_start)
+        pid = bear(name, role, arguments, log)
+        self._members[name] = Member(pid, _look(pid)[1], role, log, log_start)
 
     def _bear(self, name: str, role: str, arguments: tuple[str, ...], log: Path) -> int:
         order = {"name": name, "role": role, "arguments": arguments, "log": str(log)}
@@ -140,7 +143,7 @@ class Crew:
 
     def is_running(self, name: str) -> bool:
         """Whether the process lives, frozen or not."""
-        return name in self._members and _state(self._members[name].pid) not in _ENDED
+        return self._state(name) not in _ENDED
 
     def pid(self, name: str) -> int:
         """The process that has the name now."""
@@ -148,7 +151,7 @@ class Crew:
 
     def is_frozen(self, name: str) -> bool:
         """Whether the process is stopped, by us or by itself."""
-        return name in self._members and _state(self._members[name].pid) in ("T", "t")
+        return self._state(name) in ("T", "t")
 
     def has_beat(self, name: str) -> bool:
         """Whether a worker that should have a beat has one; true for everybody else."""
@@ -202,18 +205,29 @@ class Crew:
             children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         except OSError:
             return []
-        return [child for child in children if _state(child) not in _ENDED]  # a killed beat is never reaped
+        return [child for child in children if _look(child)[0] not in _ENDED]  # a killed beat is never reaped
+
+    def _state(self, name: str) -> str:
+        member = self._members.get(name)
+        if member is None:
+            return ""
+        state, started = _look(member.pid)
+        return state if started == member.started else ""
 
     def _end_group(self, name: str) -> None:
-        if name in self._members:
-            # one that was born this instant leads no group yet
-            for end in (os.killpg, os.kill):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    end(self._members[name].pid, signal.SIGKILL)
+        member = self._members.get(name)
+        if member is None or _look(member.pid)[1] not in (member.started, ""):
+            return  # the number is somebody else's, so no group of ours has it either
+        # one that was born this instant leads no group yet
+        for end in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                end(member.pid, signal.SIGKILL)
 
 
-def _state(pid: int) -> str:
+def _look(pid: int) -> tuple[str, str]:
+    """A process's state and when it was started; two empty texts when there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return ""
+        return "", ""
+    return fields[0], fields[19]
