@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from outbox import transports
 from outbox.models import OutboxMessage, Status
+from outbox.relay import Bounds, Relay, run_until_empty
 from outbox.rescan import Rescan
 from outbox.transports import PublishedRow, TransportUnavailable
 from outbox.transports.kafka import MAX_MESSAGE_BYTES, KafkaTransport
@@ -166,33 +167,34 @@ def test_a_pass_gives_its_rows_back_uncounted_when_nothing_listens(settings, clo
 @pytest.mark.django_db(transaction=True)
 def test_a_frozen_broker_delays_and_neither_loses_nor_counts(settings, clock, kafka, transport, handler, broker_stops):
     settings.OUTBOX_DELIVERY_TIMEOUT_SECONDS = 2
+    relay = Relay(transport=transport, clock=clock, bounds=Bounds(batch_size=50, lease_seconds=10, publish_seconds=3))
     append("a", "before")
-    assert run_pass(transport, clock).published == 1
+    assert run_until_empty(relay, seconds=30).published == 1
     for number in range(5):
         append("a", str(number))
 
     broker_stops()
     started = time.monotonic()
-    assert run_pass(transport, clock).is_transport_down
+    assert run_until_empty(relay, seconds=30).is_transport_down
     assert time.monotonic() - started < settings.OUTBOX_LEASE_SECONDS - 1
     waiting = OutboxMessage.objects.filter(status=Status.PENDING)
     assert set(waiting.values_list("retry_count", "claim_token")) == {(0, None)}
     assert waiting.count() == 5
     started = time.monotonic()
-    assert run_pass(transport, clock).is_transport_down
+    assert run_until_empty(relay, seconds=30).is_transport_down
     assert time.monotonic() - started < 3
     services("resume")
 
     deadline = time.monotonic() + 20
     while waiting.exists() and time.monotonic() < deadline:
         clock.advance(1)
-        run_pass(transport, clock)
+        run_until_empty(relay, seconds=30)
     assert not waiting.exists()
     consumer = make_consumer(clock, transport=transport)
     while OutboxMessage.objects.exclude(status=Status.CONSUMED).exists() and time.monotonic() < deadline + 20:
         consumer.run_once(timeout_seconds=0.2)
         clock.advance(1)
-        run_pass(transport, clock)
+        run_until_empty(relay, seconds=30)
     consumer._source.close()
     assert handler.messages == ["before", "0", "1", "2", "3", "4"]
 
