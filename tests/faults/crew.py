@@ -58,6 +58,7 @@ class Crew:
         self._members: dict[str, Member] = {}
         # faults are threads, and each may start a process
         self._lock = threading.RLock()
+        self._leaving: set[str] = set()
 
     def __enter__(self) -> "Crew":
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +98,7 @@ class Crew:
         log_start = log.stat().st_size if log.exists() else 0
         bear = self._bear_cold if self._is_cold and role in COMMANDS else self._bear
         pid = bear(name, role, arguments, log)
+        self._leaving.discard(name)
         self._members[name] = Member(pid, _look(pid)[1], role, log, log_start)
 
     def _bear(self, name: str, role: str, arguments: tuple[str, ...], log: Path) -> int:
@@ -132,6 +134,9 @@ class Crew:
         """Thaw what is frozen, start what is missing, and wait until everything takes part."""
         for name in self._members:
             self.signal(name, signal.SIGCONT)
+        for name in list(self._leaving):  # it runs and has been ready, and yet it will be missing in a moment
+            self.wait_gone(name, STOP_SECONDS)
+            self.kill(name)
         for name in MEMBERS:
             self.start(name)
         self.wait_ready(*MEMBERS)
@@ -166,6 +171,8 @@ class Crew:
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to the process alone."""
         if self.is_running(name):
+            if number == signal.SIGTERM:
+                self._leaving.add(name)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._members[name].pid, number)
 
