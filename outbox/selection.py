@@ -1,7 +1,7 @@
 """Which dead letters an operator means: some by their ids, or all that fit a filter; reads them in bounded steps.
 
-Nothing indexes what a filter asks for, so dead rows are walked in the order of id, a step at a time, and looked at
-here. Called by the operators' verbs and their pages; changes nothing.
+Nothing indexes an error or a moment, so dead rows, or those of a key or a type, are walked in the order of id, a step
+at a time, and looked at here. Called by the operators' verbs and their pages; changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from django.db.models.functions import Left
 from outbox.models import OutboxMessage, Status
 from outbox.queries import list_overtaken_ids
 from outbox.registry import blocking_types
-from outbox.walk import rows_of_status
+from outbox.walk import rows_of_status, rows_of_type
 from smartflow.kernel.counts import BoundedCount
 
 # Up to here a dry run counts exactly.
@@ -116,8 +116,8 @@ def look_at_dead_letters(
     Look at the next `limit` dead rows after a place, or with `before_id` at those before it, and return which fit.
 
     Order:  by id, downwards with `before_id`.
-    Source: idx_outbox_status_id, or idx_outbox_key_status when a key is given: first the end of the step, from the
-            index alone, then the rows up to there.
+    Source: idx_outbox_status_id, idx_outbox_key_status when a key is given, or idx_outbox_status_next with an event
+            type: first the end of the step, from the index alone, then the rows up to there.
     """
     if selection.ids is not None:
         return _look_at_ids(selection.ids, after_id, limit)
@@ -162,6 +162,8 @@ def _dead_rows(selection: Selection, *, is_upwards: bool) -> QuerySet[OutboxMess
     if selection.key:
         rows = OutboxMessage.objects.filter(message_key=selection.key, status=Status.DEAD)
         rows = rows.order_by("id" if is_upwards else "-id")
+    elif selection.event_type:
+        rows = rows_of_type(status=Status.DEAD, event_type=selection.event_type, is_upwards=is_upwards)
     else:
         rows = rows_of_status(status=Status.DEAD, is_upwards=is_upwards)
     return rows if selection.up_to_id is None else rows.filter(id__lte=selection.up_to_id)

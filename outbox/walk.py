@@ -18,3 +18,17 @@ def rows_of_status(*, status: str, is_upwards: bool = True) -> QuerySet[OutboxMe
     else:
         rows = OutboxMessage.objects.filter(status=status)
     return rows.order_by("status", "id") if is_upwards else rows.order_by("-status", "-id")
+
+
+def rows_of_type(*, status: str, event_type: str, is_upwards: bool = True) -> QuerySet[OutboxMessage]:
+    """
+    Return the rows of a status that has no next try, of one event type, in the order of id.
+
+    Source: idx_outbox_status_next; the type is named as a range for the reason given above.
+    """
+    rows = OutboxMessage.objects.filter(status=status, next_retry_at__isnull=True)
+    if connection.vendor == "mysql":
+        rows = rows.filter(biz_type__gte=event_type, biz_type__lte=event_type)
+    else:
+        rows = rows.filter(biz_type=event_type)
+    return rows.order_by("biz_type", "id") if is_upwards else rows.order_by("-biz_type", "-id")

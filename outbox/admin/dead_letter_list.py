@@ -1,6 +1,6 @@
 """The list of dead letters: its filters, and a page read in bounded steps.
 
-Nothing indexes what the filters ask for. The page walks the dead rows by id (selection.py) and stops after a while,
+Nothing indexes an error. The page walks the dead rows by id (selection.py) and stops after a while,
 with a link to where it stopped: a rare error among a million rows costs clicks, not a scan.
 """
 
