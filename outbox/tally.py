@@ -7,9 +7,8 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 
-NAMES = frozenset(
-    {"written", "published", "consumed", "retried", "dead", "fenced", "duplicates", "violations", "conflicts"}
-)
+# In the order in which they are shown.
+NAMES = ("written", "published", "consumed", "retried", "dead", "duplicates", "fenced", "conflicts", "violations")
 
 
 class Tally:

@@ -124,12 +124,12 @@ class Command(BaseCommand):
             return
         if verb == "pause":
             self.stderr.write("Later events of the same keys wait too, of whatever type they are.")
-        self._confirm(options, f"{verb.capitalize()} {len(types)} event types?")
+        self._confirm(options, f"{verb.capitalize()} {', '.join(types)}?")
         change = pauses.pause_type if verb == "pause" else pauses.resume_type
         with transaction.atomic():
             for event_type in types:
                 change(event_type=event_type, by=_operator(), reason=options["reason"], now=database_now())
-        self.stdout.write(f"{len(types)} event types were {DONE[verb]}.")
+        self.stdout.write(f"{DONE[verb].capitalize()}: {', '.join(types)}")
 
     # --- prune
 
