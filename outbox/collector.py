@@ -21,6 +21,7 @@ from outbox.metrics import HISTOGRAMS
 from outbox.models import Worker
 from outbox.queries import COUNT_CAP, OutboxDepth, Overview, overview
 from outbox.queries.console import DEAD_SEEN, DEAD_SHOWN, WorkerState
+from outbox.queries.depth import ROWS_CAP
 from outbox.shards import SHARDS
 from outbox.tally import TALLY
 from outbox.workers import GONE_SECONDS
@@ -118,7 +119,10 @@ def _depth(depth: OutboxDepth) -> Iterator[Metric]:
     )
     keys = depth.blocked_keys.value
     yield GaugeMetricFamily("outbox_blocked_keys", "Keys with events that wait behind one that blocks.", value=keys)
-    text = f"Events by state, each counted up to {COUNT_CAP}; a value of {COUNT_CAP} means at least that many."
+    text = (
+        f"Events by state, each counted up to {COUNT_CAP}, in_flight and dead up to {ROWS_CAP};"
+        " a value at its limit means at least that many."
+    )
     family = GaugeMetricFamily("outbox_rows", text, labels=["state"])
     for state in ("pending", "ready", "in_flight", "waiting", "held", "published", "dead"):
         family.add_metric([state], getattr(depth, state).value)
