@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +56,56 @@ class Profile:
     username: str
     token_limit: int
     token_usage: int
+    time_zone: str
+
+
+class EntryKind(StrEnum):
+    """Why a row of the ledger is there: a call to a model, or an operator's decision."""
+
+    USAGE = "usage"
+    GRANT = "grant"
+    ADJUST = "adjust"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCall:
+    """One call to a model and what it took. `total_tokens` is what is charged; the others say of what it consists."""
+
+    call_id: str
+    purpose: str
+    model: str
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    total_tokens: int
+    is_estimated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenUse:
+    """Tokens that one purpose or one conversation took."""
+
+    name: str
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuotaView:
+    """
+    What a user may see of their quota now.
+
+    `used` and `held` are exact at once. The two lists come from the ledger, which follows a moment later, by the time
+    of the calls: they explain `used` and need not add up to it.
+    """
+
+    limit: int
+    granted: int
+    used: int
+    held: int
+    left: int
+    window_starts_at: datetime
+    resets_at: datetime
+    time_zone: str
+    used_by_purpose: tuple[TokenUse, ...]
+    used_by_conversation: tuple[TokenUse, ...]

@@ -1,0 +1,310 @@
+"""A user's weekly token quota: holds before a run, settlements after it, and what operators grant or adjust.
+
+A hold is taken by one conditional UPDATE on the user's window, so that any number of requests at once never hold more
+than is left. Whoever changes a hold has locked its window before; the order of locks is window, user, hold, ledger.
+Called by chat inside its own transactions. The windows' sums and what they are made of stand at models.TokenWindow.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Exists, F, QuerySet
+from django.db.transaction import TransactionManagementError
+from django.utils.translation import gettext
+
+from smartflow.accounts.contracts import EntryKind
+from smartflow.accounts.models import TokenHold, TokenLedgerEntry, TokenWindow, User
+from smartflow.accounts.quota_window import Week, find_week, find_zone
+from smartflow.kernel.errors import Conflict, Forbidden, Invalid, NotFound
+from smartflow.kernel.ids import new_uuid
+from smartflow.kernel.text import noop as _
+
+# What a column of the ledger holds.
+MOST_TOKENS = 2**31 - 1
+
+
+class QuotaExceeded(Forbidden):
+    """The user's window has not that much left."""
+
+    code = "40051"
+    message = _("Your token quota is used up.")
+
+
+class HoldGone(Conflict):
+    """The hold was settled, or it expired and was released."""
+
+    message = _("The tokens set aside for this answer are no longer held.")
+
+
+class NothingToChange(Invalid):
+    """The number is 0, or there is nothing to take it from."""
+
+    message = _("There is nothing to change: give a number that is not 0, and take off no more than there is.")
+
+
+@dataclass(frozen=True)
+class _Window:
+    id: int
+    limit: int
+    zone_name: str
+
+
+def hold_tokens(*, user_id: int, hold_id: str, tokens: int, expires_at: datetime, now: datetime) -> None:
+    """
+    Set tokens of the user's current window aside, for a run that will settle them.
+
+    Transaction: the caller's; raises outside one. The window stays locked until it ends.
+    Twice:       a hold that exists in any state is left as it is.
+    Raises:      QuotaExceeded 40051, after the user's expired holds were released; NotFound without such a user.
+    """
+    _require_transaction()
+    window = _open_window(user_id, now)
+    if not _take(window, hold_id, tokens):
+        if TokenHold.objects.filter(pk=hold_id).exists():
+            return
+        if not _release_expired(window.id, now) or not _take(window, hold_id, tokens):
+            raise _refusal(window, tokens, now)
+    TokenHold.objects.create(
+        hold_id=hold_id, user_id=user_id, window_id=window.id, tokens=tokens, expires_at=expires_at
+    )
+
+
+def extend_hold(*, hold_id: str, tokens: int, expires_at: datetime, now: datetime) -> None:
+    """
+    Make a live hold one of `tokens` in all, and let it expire later.
+
+    Transaction: the caller's, or its own. Refused, it changes nothing: the old hold stands.
+    Twice:       safe; it sets a total.
+    Raises:      QuotaExceeded 40051; HoldGone when it was settled or released, or never was.
+    """
+    with transaction.atomic():
+        hold = _lock_hold(hold_id)
+        if hold is None or hold.settled_at is not None:
+            raise HoldGone
+        more = tokens - hold.tokens
+        if more:
+            window = _read_window(hold.window_id)
+            if not _add_held(window, more) and not (_release_expired(window.id, now) and _add_held(window, more)):
+                raise _refusal(window, more, now)
+        TokenHold.objects.filter(pk=hold_id).update(tokens=tokens, expires_at=expires_at)
+
+
+def settle_hold(*, user_id: int, hold_id: str, tokens: int, now: datetime) -> None:
+    """
+    Charge what a run took to the window it was held in, and free the rest of the hold.
+
+    Transaction: the caller's, which ends the run.
+    Twice:       the first settlement stays. A hold that expired and was released is charged all the same, and so is a
+                 run that never held anything: in the current window.
+    """
+    _require_transaction()
+    hold = _lock_hold(hold_id)
+    if hold is None:
+        charge_tokens(user_id=user_id, hold_id=hold_id, tokens=tokens, now=now)
+    elif hold.charged_tokens is None:
+        TokenHold.objects.filter(pk=hold_id).update(charged_tokens=tokens, settled_at=hold.settled_at or now)
+        freed = hold.tokens if hold.settled_at is None else 0
+        TokenWindow.objects.filter(pk=hold.window_id).update(
+            used_tokens=F("used_tokens") + tokens, held_tokens=F("held_tokens") - freed
+        )
+
+
+def charge_tokens(*, user_id: int, hold_id: str, tokens: int, now: datetime) -> None:
+    """
+    Charge a call that was not held for to the current window, whatever is left of it.
+
+    Transaction: the caller's.
+    Twice:       no effect for an id that has a row.
+    """
+    _require_transaction()
+    window = _open_window(user_id, now)
+    charged = TokenWindow.objects.filter(~Exists(TokenHold.objects.filter(pk=hold_id)), pk=window.id)
+    if charged.update(used_tokens=F("used_tokens") + tokens):
+        TokenHold.objects.create(
+            hold_id=hold_id,
+            user_id=user_id,
+            window_id=window.id,
+            tokens=0,
+            expires_at=now,
+            charged_tokens=tokens,
+            settled_at=now,
+        )
+
+
+def release_expired_holds(*, now: datetime, limit: int = 1000) -> int:
+    """
+    Free the holds of runs that died, at most `limit`; return how many.
+
+    Transaction: one of its own for each window.
+    Twice:       safe, also at once. A run that comes back later is still charged by settle_hold.
+    """
+    expired = TokenHold.objects.filter(settled_at__isnull=True, expires_at__lte=now).order_by("expires_at", "pk")
+    windows = set(expired.values_list("window_id", flat=True)[:limit])
+    released = 0
+    for window_id in sorted(windows):
+        with transaction.atomic():
+            released += _release_expired(window_id, now)
+    return released
+
+
+def grant_tokens(*, user_id: int, tokens: int, reason: str, by: int, now: datetime, entry_key: str = "") -> int:
+    """
+    Give a user more tokens for the current window; a negative number takes a grant back. Return what was given.
+
+    Transaction: its own or the caller's: the window and one row of the ledger, kind grant, by the operator `by`.
+    Twice:       gives twice, unless both name the same entry_key: then the second has no effect and returns 0.
+    Raises:      NothingToChange 40005 for 0 tokens, or where no grant is left to take back; NotFound.
+    """
+    with transaction.atomic():
+        window = _lock_window(_open_window(user_id, now).id)
+        decision = _Decision(user_id, EntryKind.GRANT, max(tokens, -window.granted_tokens), reason, by, now, entry_key)
+        if not _append_decision(decision, window):
+            return 0
+        TokenWindow.objects.filter(pk=window.pk).update(granted_tokens=F("granted_tokens") + decision.tokens)
+    return decision.tokens
+
+
+def adjust_tokens(*, user_id: int, tokens: int, reason: str, by: int, now: datetime, entry_key: str = "") -> int:
+    """
+    Change what a user has used, in the current window and in all; return the change, which never goes below 0 used.
+
+    Transaction: its own or the caller's: the window, users.token_usage and one row of the ledger, kind adjust, all
+                 three by the same number.
+    Twice:       changes twice, unless both name the same entry_key: then the second has no effect and returns 0.
+    Raises:      NothingToChange 40005 for 0 tokens, or where nothing is used that could be taken off; NotFound.
+    """
+    with transaction.atomic():
+        window = _lock_window(_open_window(user_id, now).id)
+        decision = _Decision(user_id, EntryKind.ADJUST, max(tokens, -window.used_tokens), reason, by, now, entry_key)
+        if not _append_decision(decision, window):
+            return 0
+        TokenWindow.objects.filter(pk=window.pk).update(used_tokens=F("used_tokens") + decision.tokens)
+        User.objects.filter(pk=user_id).update(token_usage=F("token_usage") + decision.tokens)
+    return decision.tokens
+
+
+@dataclass(frozen=True)
+class _Decision:
+    user_id: int
+    kind: EntryKind
+    tokens: int
+    reason: str
+    by: int
+    now: datetime
+    entry_key: str
+
+
+def _append_decision(decision: _Decision, window: TokenWindow) -> bool:
+    """Write an operator's row; tell whether it is new. The caller holds the window, so two at once come in turn."""
+    if decision.entry_key and TokenLedgerEntry.objects.filter(entry_key=decision.entry_key).exists():
+        return False
+    if not decision.tokens or decision.tokens > MOST_TOKENS:
+        raise NothingToChange(fields={"tokens": gettext("Give a number that can be applied.")})
+    TokenLedgerEntry.objects.create(
+        entry_key=decision.entry_key or f"{decision.kind}:{new_uuid()}",
+        user_id=decision.user_id,
+        kind=decision.kind,
+        total_tokens=decision.tokens,
+        reason=decision.reason,
+        actor_id=decision.by,
+        window=window,
+        created_at=decision.now,
+    )
+    return True
+
+
+def _require_transaction() -> None:
+    if not connection.in_atomic_block:
+        raise TransactionManagementError("A hold belongs to the transaction of the run it is for.")
+
+
+def _open_window(user_id: int, now: datetime) -> _Window:
+    """Return the user's current window, opened if need be. One query while it runs."""
+    newest = TokenWindow.objects.filter(user_id=user_id).order_by("-starts_at")
+    values = newest.values_list("id", "ends_at", "user__token_limit", "user__time_zone").first()
+    if values is not None and values[1] > now:
+        return _Window(values[0], values[2], values[3])
+    user = User.objects.filter(pk=user_id).values("token_limit", "time_zone", "last_reset_at").first()
+    if user is None:
+        raise NotFound
+    row = newest.values_list("starts_at", "ends_at").first()
+    zone = find_zone(user["time_zone"], default=settings.TIME_ZONE)
+    week = find_week(last=Week(*row) if row else None, zone=zone, now=now)
+    # Of two that open a window, even with two zones in mind, one changes the row; the other waits here and finds it.
+    own = User.objects.filter(pk=user_id, last_reset_at=user["last_reset_at"])
+    if not own.update(last_reset_at=week.starts_at):
+        return _open_window(user_id, now)
+    window = TokenWindow.objects.create(user_id=user_id, starts_at=week.starts_at, ends_at=week.ends_at)
+    return _Window(window.pk, user["token_limit"], user["time_zone"])
+
+
+def _read_window(window_id: int) -> _Window:
+    limit, zone = TokenWindow.objects.values_list("user__token_limit", "user__time_zone").get(pk=window_id)
+    return _Window(window_id, limit, zone)
+
+
+def _lock_window(window_id: int) -> TokenWindow:
+    return TokenWindow.objects.select_for_update().get(pk=window_id)
+
+
+def _lock_hold(hold_id: str) -> TokenHold | None:
+    """Lock the hold's window and return the hold as it is then; None without such a hold."""
+    window_id = TokenHold.objects.filter(pk=hold_id).values_list("window_id", flat=True).first()
+    if window_id is None:
+        return None
+    _lock_window(window_id)
+    return TokenHold.objects.get(pk=hold_id)
+
+
+def _with_room(window: _Window, tokens: int) -> QuerySet[TokenWindow]:
+    left = window.limit + F("granted_tokens") - F("used_tokens") - F("held_tokens")
+    return TokenWindow.objects.alias(left=left).filter(pk=window.id, left__gte=tokens)
+
+
+def _take(window: _Window, hold_id: str, tokens: int) -> bool:
+    room = _with_room(window, tokens).filter(~Exists(TokenHold.objects.filter(pk=hold_id)))
+    return bool(room.update(held_tokens=F("held_tokens") + tokens))
+
+
+def _add_held(window: _Window, more: int) -> bool:
+    room = _with_room(window, more) if more > 0 else TokenWindow.objects.filter(pk=window.id)
+    return bool(room.update(held_tokens=F("held_tokens") + more))
+
+
+def _release_expired(window_id: int, now: datetime) -> int:
+    """Free the window's expired holds; return how many."""
+    _lock_window(window_id)
+    expired = TokenHold.objects.filter(window_id=window_id, settled_at__isnull=True, expires_at__lte=now)
+    tokens = dict(expired.values_list("pk", "tokens"))
+    if tokens:
+        TokenHold.objects.filter(pk__in=tokens).update(settled_at=now)
+        TokenWindow.objects.filter(pk=window_id).update(held_tokens=F("held_tokens") - sum(tokens.values()))
+    return len(tokens)
+
+
+def _refusal(window: _Window, tokens: int, now: datetime) -> QuotaExceeded:
+    row = TokenWindow.objects.get(pk=window.id)
+    limit = window.limit + row.granted_tokens
+    left = max(0, limit - row.used_tokens - row.held_tokens)
+    resets_at = row.ends_at.astimezone(find_zone(window.zone_name, default=settings.TIME_ZONE))
+    text = gettext(
+        "This needs about %(tokens)d tokens, and of this week's %(limit)d there are %(left)d left."
+        " The quota starts anew on %(date)s at %(time)s."
+    ) % {
+        "tokens": tokens,
+        "limit": limit,
+        "left": left,
+        "date": resets_at.strftime("%Y-%m-%d"),
+        "time": resets_at.strftime("%H:%M"),
+    }
+    return QuotaExceeded(
+        text,
+        limit=limit,
+        used=row.used_tokens,
+        held=row.held_tokens,
+        left=left,
+        resets_at=row.ends_at.isoformat(),
+        retry_after_seconds=max(1, (row.ends_at - now).total_seconds()),
+    )
