@@ -23,6 +23,8 @@ class ModelRequest:
     system_prompt: str = ""
     thinking: str = "auto"  # auto, true or false
     run_id: str = ""
+    purpose: str = "answer"  # what the tokens are booked under: answer, title, summary
+    max_output_tokens: int | None = None  # None: as many as the model likes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,48 @@ class UsageReported:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """
+    The next piece of one tool call.
+
+    `index` (0, 1, ...) and `call_id` are the call's own from its first piece to its last, whatever the provider does;
+    `name` comes once, `arguments` joined are its JSON.
+    """
+
+    index: int
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A whole call. The model wrote `arguments`: usually JSON, sometimes not."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEnded:
     """The provider said that it has finished, and why (stop, length, content_filter, tool_calls)."""
 
     finish_reason: str
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
-ModelEvent = TextDelta | ReasoningDelta | UsageReported | StreamEnded
+ModelEvent = TextDelta | ReasoningDelta | ToolCallDelta | UsageReported | StreamEnded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """An answer read as a whole."""
+
+    text: str
+    usage: UsageReported
+    is_estimated: bool  # the provider reported no usage, so it was estimated
+    finish_reason: str = ""  # empty: it was not finished
 
 
 class ChatModel(Protocol):
@@ -97,6 +134,7 @@ class ModelError(Exception):
         super().__init__(self.message)
         self.detail = bounded(detail, max_bytes=MAX_DETAIL_BYTES)
         self.retry_after_seconds = retry_after_seconds
+        self.partial: Completion | None = None  # what complete() had got, and has to be paid for
 
 
 class ModelUnreachable(ModelError):
