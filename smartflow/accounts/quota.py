@@ -1,12 +1,13 @@
 """A user's weekly token quota: holds before a run, settlements after it, and what operators grant or adjust.
 
 A hold is taken by one conditional UPDATE on the user's window, so that any number of requests at once never hold more
-than is left. Whoever changes a hold has locked its window before; the order of locks is window, user, hold, ledger.
+than is left. Whoever changes a hold has locked its window before; the order of locks is user, window, hold, ledger.
 Called by chat inside its own transactions. The windows' sums and what they are made of stand at models.TokenWindow.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -176,6 +177,8 @@ def adjust_tokens(*, user_id: int, tokens: int, reason: str, by: int, now: datet
     Raises:      NothingToChange 40005 for 0 tokens, or where nothing is used that could be taken off; NotFound.
     """
     with transaction.atomic():
+        # The user first: opening a window locks the two in that order.
+        User.objects.select_for_update().filter(pk=user_id).values_list("pk").first()
         window = _lock_window(_open_window(user_id, now).id)
         decision = _Decision(user_id, EntryKind.ADJUST, max(tokens, -window.used_tokens), reason, by, now, entry_key)
         if not _append_decision(decision, window):
@@ -222,20 +225,31 @@ def _require_transaction() -> None:
 
 def _open_window(user_id: int, now: datetime) -> _Window:
     """Return the user's current window, opened if need be. One query while it runs."""
+    window = _find_window(user_id, now)
+    while window is None:
+        user = User.objects.filter(pk=user_id).values("token_limit", "time_zone", "last_reset_at").first()
+        if user is None:
+            raise NotFound
+        # After the user: whoever opens a window from here on changes the row that was read.
+        window = _find_window(user_id, now) or _open_next(user_id, user, now)
+    return window
+
+
+def _find_window(user_id: int, now: datetime) -> _Window | None:
     newest = TokenWindow.objects.filter(user_id=user_id).order_by("-starts_at")
-    values = newest.values_list("id", "ends_at", "user__token_limit", "user__time_zone").first()
-    if values is not None and values[1] > now:
-        return _Window(values[0], values[2], values[3])
-    user = User.objects.filter(pk=user_id).values("token_limit", "time_zone", "last_reset_at").first()
-    if user is None:
-        raise NotFound
-    row = newest.values_list("starts_at", "ends_at").first()
+    row = newest.values_list("id", "user__token_limit", "user__time_zone", "ends_at").first()
+    return _Window(*row[:3]) if row is not None and row[3] > now else None
+
+
+def _open_next(user_id: int, user: dict[str, Any], now: datetime) -> _Window | None:
+    """Open the window after the newest; None when another did meanwhile, even with another zone in mind."""
+    newest = TokenWindow.objects.filter(user_id=user_id).order_by("-starts_at")
+    last = newest.values_list("starts_at", "ends_at").first()
     zone = find_zone(user["time_zone"], default=settings.TIME_ZONE)
-    week = find_week(last=Week(*row) if row else None, zone=zone, now=now)
-    # Of two that open a window, even with two zones in mind, one changes the row; the other waits here and finds it.
+    week = find_week(last=Week(*last) if last else None, zone=zone, now=now)
     own = User.objects.filter(pk=user_id, last_reset_at=user["last_reset_at"])
     if not own.update(last_reset_at=week.starts_at):
-        return _open_window(user_id, now)
+        return None
     window = TokenWindow.objects.create(user_id=user_id, starts_at=week.starts_at, ends_at=week.ends_at)
     return _Window(window.pk, user["token_limit"], user["time_zone"])
 
