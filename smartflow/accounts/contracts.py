@@ -74,12 +74,12 @@ class ModelCall:
     call_id: str
     purpose: str
     model: str
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
-    total_tokens: int
-    is_estimated: bool
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+    is_estimated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,10 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext
 
-from smartflow.accounts.contracts import AuthenticatedUser, Client, TokenPair
+from smartflow.accounts.contracts import AuthenticatedUser, Client, Profile, TokenPair
 from smartflow.accounts.models import TokenSession, User
-from smartflow.accounts.queries import SessionEnded
+from smartflow.accounts.queries import SessionEnded, get_profile
+from smartflow.accounts.quota_window import is_zone
 from smartflow.accounts.tokens import (
     Claims,
     ClaimsInvalid,
@@ -115,6 +116,21 @@ def register_user(*, username: str, password: str, phone_number: str = "") -> in
     except IntegrityError as error:
         raise UsernameTaken(fields={"username": gettext("Choose another name.")}) from error
     return user.id
+
+
+def change_time_zone(*, user_id: int, time_zone: str) -> Profile:
+    """
+    Set the zone the user's days begin in, "" for the installation's; return the account as it is then.
+
+    Transaction: one UPDATE. The running quota window keeps its end.
+    Twice:       safe.
+    Raises:      FieldRefused 40005 for a name that is no IANA zone.
+    """
+    if time_zone and not is_zone(time_zone):
+        hint = gettext("Use the name of a time zone such as Asia/Shanghai or Europe/Berlin.")
+        raise FieldRefused(fields={"time_zone": hint})
+    User.objects.filter(pk=user_id).update(time_zone=time_zone)
+    return get_profile(user_id=user_id)
 
 
 def open_session(*, username: str, password: str, client: Client, now: datetime) -> TokenPair:

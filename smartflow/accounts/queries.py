@@ -2,14 +2,21 @@
 
 from datetime import datetime
 
-from smartflow.accounts.contracts import AuthenticatedUser, Profile, SessionView
-from smartflow.accounts.models import TokenSession, User
+from django.conf import settings
+from django.db.models import QuerySet, Sum
+
+from smartflow.accounts.contracts import AuthenticatedUser, EntryKind, Profile, QuotaView, SessionView, TokenUse
+from smartflow.accounts.models import TokenLedgerEntry, TokenSession, TokenWindow, User
+from smartflow.accounts.quota_window import Week, find_week, find_zone
 from smartflow.accounts.tokens import ClaimsInvalid, read_access_token
 from smartflow.kernel.errors import Forbidden, NotFound
 from smartflow.kernel.text import noop as _
 
 # Larger: a longer page for someone who signs in by script. Older sessions can still be ended all at once.
 SESSIONS_SHOWN = 200
+# What a user is told about where the tokens went; the rest of the lists is small change.
+PURPOSES_SHOWN = 20
+CONVERSATIONS_SHOWN = 10
 
 
 class TokenMissing(Forbidden):
@@ -64,10 +71,48 @@ def find_token(*, header: str | None) -> str | None:
 
 def get_profile(*, user_id: int) -> Profile:
     """Return the user's own view of their account."""
-    row = User.objects.filter(pk=user_id).values("id", "username", "token_limit", "token_usage").first()
+    row = User.objects.filter(pk=user_id).values("id", "username", "token_limit", "token_usage", "time_zone").first()
     if row is None:
         raise NotFound
+    row["time_zone"] = find_zone(row["time_zone"], default=settings.TIME_ZONE).key
     return Profile(**row)
+
+
+def get_quota(*, user_id: int, now: datetime) -> QuotaView:
+    """
+    Return what the user may use in the current window, what is used and held, and what used it.
+
+    Transaction: none; four queries, each by an index, over one window's rows of the ledger at most. A window that no
+                 use has opened yet is shown as it would be opened now.
+    """
+    user = User.objects.filter(pk=user_id).values_list("token_limit", "time_zone").first()
+    if user is None:
+        raise NotFound
+    limit, zone = user[0], find_zone(user[1], default=settings.TIME_ZONE)
+    newest = TokenWindow.objects.filter(user_id=user_id).order_by("-starts_at").first()
+    week = find_week(last=Week(newest.starts_at, newest.ends_at) if newest else None, zone=zone, now=now)
+    window = newest if newest and newest.starts_at == week.starts_at else TokenWindow()
+    rows = TokenLedgerEntry.objects.filter(
+        user_id=user_id, created_at__gte=week.starts_at, created_at__lt=week.ends_at
+    ).exclude(kind=EntryKind.GRANT)
+    return QuotaView(
+        limit=limit,
+        granted=window.granted_tokens,
+        used=window.used_tokens,
+        held=window.held_tokens,
+        left=max(0, limit + window.granted_tokens - window.used_tokens - window.held_tokens),
+        window_starts_at=week.starts_at,
+        resets_at=week.ends_at,
+        time_zone=zone.key,
+        used_by_purpose=_uses(rows, "purpose", PURPOSES_SHOWN),
+        used_by_conversation=_uses(rows.exclude(conversation_id=""), "conversation_id", CONVERSATIONS_SHOWN),
+    )
+
+
+def _uses(rows: QuerySet[TokenLedgerEntry], name: str, limit: int) -> tuple[TokenUse, ...]:
+    """Return the biggest sums by that column; what operators adjusted has no purpose and is named after its kind."""
+    sums = rows.values_list(name, "kind").annotate(tokens=Sum("total_tokens")).order_by("-tokens", name)
+    return tuple(TokenUse(name=value or kind, tokens=tokens) for value, kind, tokens in sums[:limit])
 
 
 def list_sessions(*, user_id: int, current_session_id: str, now: datetime) -> list[SessionView]:

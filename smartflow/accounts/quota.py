@@ -5,6 +5,7 @@ than is left. Whoever changes a hold has locked its window before; the order of 
 Called by chat inside its own transactions. The windows' sums and what they are made of stand at models.TokenWindow.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -241,7 +242,7 @@ def _find_window(user_id: int, now: datetime) -> _Window | None:
     return _Window(*row[:3]) if row is not None and row[3] > now else None
 
 
-def _open_next(user_id: int, user: dict[str, Any], now: datetime) -> _Window | None:
+def _open_next(user_id: int, user: Mapping[str, Any], now: datetime) -> _Window | None:
     """Open the window after the newest; None when another did meanwhile, even with another zone in mind."""
     newest = TokenWindow.objects.filter(user_id=user_id).order_by("-starts_at")
     last = newest.values_list("starts_at", "ends_at").first()
@@ -300,22 +301,23 @@ def _release_expired(window_id: int, now: datetime) -> int:
 
 def _refusal(window: _Window, tokens: int, now: datetime) -> QuotaExceeded:
     row = TokenWindow.objects.get(pk=window.id)
-    limit = window.limit + row.granted_tokens
-    left = max(0, limit - row.used_tokens - row.held_tokens)
+    whole = window.limit + row.granted_tokens
+    left = max(0, whole - row.used_tokens - row.held_tokens)
     resets_at = row.ends_at.astimezone(find_zone(window.zone_name, default=settings.TIME_ZONE))
     text = gettext(
         "This needs about %(tokens)d tokens, and of this week's %(limit)d there are %(left)d left."
         " The quota starts anew on %(date)s at %(time)s."
     ) % {
         "tokens": tokens,
-        "limit": limit,
+        "limit": whole,
         "left": left,
         "date": resets_at.strftime("%Y-%m-%d"),
         "time": resets_at.strftime("%H:%M"),
     }
     return QuotaExceeded(
         text,
-        limit=limit,
+        limit=window.limit,
+        granted=row.granted_tokens,
         used=row.used_tokens,
         held=row.held_tokens,
         left=left,

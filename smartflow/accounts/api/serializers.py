@@ -51,7 +51,45 @@ class ProfileShape(serializers.Serializer[object]):
     id = serializers.IntegerField()
     username = serializers.CharField()
     token_limit = serializers.IntegerField()
-    token_usage = serializers.IntegerField()
+    token_usage = serializers.IntegerField(help_text="What was used in all, ever.")
+    time_zone = serializers.CharField()
+
+
+class ProfileChange(StrictSerializer):
+    """What users may change of their account."""
+
+    time_zone = serializers.CharField(
+        allow_blank=True, help_text='An IANA name such as "Asia/Shanghai"; "" for the zone of the installation.'
+    )
+
+
+class PurposeUseShape(serializers.Serializer[object]):
+    """Tokens that one purpose took."""
+
+    purpose = serializers.CharField(source="name")
+    tokens = serializers.IntegerField()
+
+
+class ConversationUseShape(serializers.Serializer[object]):
+    """Tokens that one conversation took."""
+
+    conversation_id = serializers.CharField(source="name")
+    tokens = serializers.IntegerField()
+
+
+class QuotaShape(serializers.Serializer[object]):
+    """The user's token quota in the current window."""
+
+    limit = serializers.IntegerField(help_text="What a window allows.")
+    granted = serializers.IntegerField(help_text="What an operator added to this window.")
+    used = serializers.IntegerField()
+    held = serializers.IntegerField(help_text="Set aside for answers that are being written.")
+    left = serializers.IntegerField(help_text="limit + granted - used - held, and never below 0.")
+    window_starts_at = serializers.DateTimeField()
+    resets_at = serializers.DateTimeField(help_text="When the next window begins.")
+    time_zone = serializers.CharField(help_text="The zone whose midnights windows begin at.")
+    used_by_purpose = PurposeUseShape(many=True, help_text="The biggest first; follows `used` by a moment.")
+    used_by_conversation = ConversationUseShape(many=True, help_text="The biggest first; follows `used` by a moment.")
 
 
 class SessionShape(serializers.Serializer[object]):

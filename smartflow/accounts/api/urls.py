@@ -10,6 +10,7 @@ urlpatterns = [
     path("refresh-token", views.RefreshTokenView.as_view()),
     path("logout", views.LogoutView.as_view()),
     path("me", views.MeView.as_view()),
+    path("quota", views.QuotaView.as_view()),
     path("sessions", views.SessionsView.as_view()),
     path("sessions/end-all", views.EndAllSessionsView.as_view()),
     path("sessions/<uuid:session_id>", views.SessionView.as_view()),

@@ -14,7 +14,7 @@ from smartflow.accounts.api import serializers as shapes
 from smartflow.accounts.api.authentication import signed_in_user
 from smartflow.accounts.contracts import Client
 from smartflow.api.envelope import NO_DATA
-from smartflow.api.schema import no_data
+from smartflow.api.schema import documents_errors, no_data
 from smartflow.api.serializers import StrictSerializer
 from smartflow.kernel.clock import utc_now
 
@@ -81,6 +81,24 @@ class MeView(APIView):
     def get(self, request: Request) -> Response:
         """Show who is signed in, with the token quota."""
         return Response(shapes.ProfileShape(queries.get_profile(user_id=signed_in_user(request).user_id)).data)
+
+    @extend_schema(request=shapes.ProfileChange, responses={200: shapes.ProfileShape}, tags=["user"])
+    @documents_errors("40004", "40005")
+    def patch(self, request: Request) -> Response:
+        """Change the time zone, in which the weeks of the quota begin."""
+        values = _checked(shapes.ProfileChange, request)
+        profile = operations.change_time_zone(user_id=signed_in_user(request).user_id, **values)
+        return Response(shapes.ProfileShape(profile).data)
+
+
+class QuotaView(APIView):
+    """The user's token quota."""
+
+    @extend_schema(responses={200: shapes.QuotaShape}, tags=["user"])
+    def get(self, request: Request) -> Response:
+        """Show what may be used this week, what is used and held, what used it, and when it starts anew."""
+        quota = queries.get_quota(user_id=signed_in_user(request).user_id, now=utc_now())
+        return Response(shapes.QuotaShape(quota).data)
 
 
 class SessionsView(APIView):

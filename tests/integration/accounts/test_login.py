@@ -93,7 +93,13 @@ def test_open_session_is_not_disturbed_by_a_stale_token(alice, anonymous):
 
 def test_me_shows_the_account(alice, alice_client):
     data = alice_client.get(ME).json()["data"]
-    assert data == {"id": alice.id, "username": "alice", "token_limit": 100_000, "token_usage": 0}
+    assert data == {
+        "id": alice.id,
+        "username": "alice",
+        "token_limit": 100_000,
+        "token_usage": 0,
+        "time_zone": "Asia/Shanghai",
+    }
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER  {}", "{}", "  {}  "])
