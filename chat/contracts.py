@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
+
+from smartflow.accounts.contracts import ModelCall
 
 
 class RunState(StrEnum):
@@ -33,14 +36,27 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """Tokens of one run; `is_estimated` when the provider reported none."""
+class RunKind(StrEnum):
+    """What a run was begun for."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    is_estimated: bool = False
+    TURN = "turn"  # the user said something
+    REGENERATE = "regenerate"  # another variant of the last answer
+    CONTINUE = "continue"  # goes on where an interrupted answer ends
+
+
+class TimelineKind(StrEnum):
+    """What an entry of the timeline is."""
+
+    USER_TEXT = "user_text"
+    ASSISTANT_TEXT = "assistant_text"
+    TOOL_CALL = "tool_call"
+    TOOL_RESULT = "tool_result"
+    CONFIRM_REQUEST = "confirm_request"
+    BUSINESS_CARD = "business_card"
+    SCHEDULE_COMPLETED = "schedule_completed"
+    THINKING_SUMMARY = "thinking_summary"
+    CONTEXT_COMPACTED = "context_compacted"  # from here on the model knows what came before by a summary
+    VARIANT_SELECTED = "variant_selected"  # which of a turn's answers counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +69,17 @@ class TurnRequest:
     model: str  # an alias: worker or strategist
     thinking: str  # auto, true or false
     request_id: str
+    language: str = "en"  # what the user is told in, where the assistant's own words are not meant
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartedRun:
-    """A run that begin_turn has committed and an executor may now own."""
+    """
+    A run that is committed and, when `owner` is set, owned by an executor until its lease runs out.
+
+    `owner` and `epoch` are the fence: whoever writes with older ones is refused. `attempt` tells a run that is
+    executed again, because it had said nothing, from its first try.
+    """
 
     run_id: str
     conversation_id: str
@@ -69,6 +91,26 @@ class StartedRun:
     system_prompt: str
     owner: str
     request_id: str
+    kind: str = RunKind.TURN
+    variant_no: int = 1
+    attempt: int = 1
+    epoch: int = 1
+    held_tokens: int = 0
+    language: str = "en"
+    # Of the conversation, as it was when the run was begun or taken up.
+    summary: str = ""
+    summary_covers_turn: int = 0
+    # The timeline's last seq before this turn, which names the history exactly; -1 when it is not known.
+    history_seq: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunProgress:
+    """What a run has said so far; `events` are the structured ones, each {"at": characters before it, "data": …}."""
+
+    text: str
+    events: tuple[dict[str, Any], ...] = ()
+    prompt_tokens: int = 0  # an estimate of what was sent; charged if the run dies and no usage was reported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +119,32 @@ class RunResult:
 
     state: RunState
     text: str
-    usage: Usage
+    calls: tuple[ModelCall, ...] = ()
+    events: tuple[dict[str, Any], ...] = ()
     error_code: str = ""
+    retry_after_seconds: int | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """What the whole run cost, every call of a model included."""
+        return sum(call.total_tokens for call in self.calls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSnapshot:
+    """A run as the database has it: enough to show the whole of it to a reader who comes from anywhere."""
+
+    run_id: str
+    conversation_id: str
+    user_id: int
+    model: str
+    attempt: int
+    state: RunState
+    text: str
+    events: tuple[dict[str, Any], ...]
+    error_code: str
+    retry_after_seconds: int | None
+    created_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +153,18 @@ class HistoryMessage:
 
     role: Role
     content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextStats:
+    """Estimated tokens of what the model was last sent, by part; `total` is their sum, `budget` what was allowed."""
+
+    msg0: int = 0  # rules and tools
+    msg1: int = 0  # the conversation
+    msg2: int = 0  # the workspace of the present stage
+    msg3: int = 0  # state, memory and what the user says now
+    total: int = 0
+    budget: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,50 @@
 """Every read of conversations. All take the user's id: another user's conversation does not exist here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.db.models import QuerySet
 
-from chat.contracts import HistoryMessage, Role, RunState, TimelineItem
-from chat.models import AgentChat, ChatRun
+from chat.contracts import ContextStats, HistoryMessage, Role, RunSnapshot, RunState, TimelineItem
+from chat.models import AgentChat, AgentStateSnapshot, AgentTimelineEvent, ChatRun
+from smartflow.kernel.errors import NotFound
+from smartflow.kernel.text import noop as _
 
-# A page of the timeline, in turns; a turn is a question and its answer.
-TIMELINE_TURNS = 200
+
+class ConversationNotFound(NotFound):
+    """No such conversation for this user: it never was, was deleted, or is somebody else's."""
+
+    code = "40401"
+    message = _("This conversation does not exist.")
+
+
+class RunNotFound(NotFound):
+    """No such run for this user."""
+
+    code = "40402"
+    message = _("This answer does not exist.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantView:
+    """One of the answers to a question."""
+
+    run_id: str
+    variant_no: int
+    is_current: bool
+    state: str
+    content: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateSnapshot:
+    """The assistant's state after its last run in a conversation."""
+
+    phase: str
+    snapshot_json: str
+    revision: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +58,7 @@ class ConversationView:
     last_message_at: datetime | None
     status: str
     created_at: datetime
+    live_run_id: str | None = None  # shown for one conversation, not in lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +75,10 @@ class ConversationPage:
 def find_conversation(*, user_id: int, conversation_id: str) -> ConversationView | None:
     """Return the user's conversation, or None: unknown, deleted, or somebody else's."""
     chat = _own(user_id).filter(chat_id=conversation_id).first()
-    return _view(chat) if chat else None
+    if chat is None:
+        return None
+    live = ChatRun.objects.filter(chat__chat_id=conversation_id, is_live=True).values_list("id", flat=True).first()
+    return replace(_view(chat), live_run_id=live)
 
 
 def list_conversations(*, user_id: int, page: int, page_size: int, status: str = "") -> ConversationPage:
@@ -60,28 +98,41 @@ def list_conversations(*, user_id: int, page: int, page_size: int, status: str =
     )
 
 
-def list_timeline(*, user_id: int, conversation_id: str, before_seq: int | None = None) -> list[TimelineItem] | None:
+def list_timeline(
+    *, user_id: int, conversation_id: str, before_seq: int | None = None, after_seq: int | None = None, limit: int
+) -> list[TimelineItem] | None:
     """
-    Return the newest turns before `before_seq`, oldest first, or None when the conversation is not the user's.
+    Return entries of a conversation, oldest first, or None when it is not the user's.
 
-    Read from the runs, so it shows what was committed a moment ago whether or not a consumer is up. A turn's question
-    has seq 2n-1 and its answer 2n; the answer of a turn that has just begun may be missing.
+    Shape: the newest `limit` before `before_seq`, or the first `limit` behind `after_seq`, or just the newest. What was
+           committed a moment ago is there, whether or not a consumer is up; a live run's answer comes by its events.
+    Plan:  uk_timeline_seq, either way; it reads what it shows.
     """
     if not _own(user_id).filter(chat_id=conversation_id).exists():
         return None
-    runs = ChatRun.objects.filter(chat__chat_id=conversation_id)
+    entries = AgentTimelineEvent.objects.filter(chat__chat_id=conversation_id)
+    if after_seq is not None:
+        return [_item(entry) for entry in entries.filter(seq__gt=after_seq).order_by("seq")[:limit]]
     if before_seq is not None:
-        runs = runs.filter(turn_no__lt=(before_seq + 1) // 2)
-    newest = list(runs.order_by("-turn_no")[:TIMELINE_TURNS])
-    return [item for run in reversed(newest) for item in _items(run)]
+        entries = entries.filter(seq__lt=before_seq)
+    newest = list(entries.order_by("-seq")[:limit])
+    return [_item(entry) for entry in reversed(newest)]
 
 
 def list_answered_turns(
-    *, user_id: int, conversation_id: str, before_turn: int, limit: int
+    *, user_id: int, conversation_id: str, before_turn: int, limit: int, after_turn: int = 0
 ) -> list[tuple[HistoryMessage, HistoryMessage]]:
-    """Return the newest turns before `before_turn` that have an answer, or a part of one, oldest first."""
+    """
+    Return the newest turns between both that have an answer, or a part of one, oldest first; of variants the current.
+    """
     turns = (
-        ChatRun.objects.filter(chat__chat_id=conversation_id, user_id=user_id, turn_no__lt=before_turn)
+        ChatRun.objects.filter(
+            chat__chat_id=conversation_id,
+            user_id=user_id,
+            turn_no__gt=after_turn,
+            turn_no__lt=before_turn,
+            is_current=True,
+        )
         .exclude(output_text="")
         .order_by("-turn_no")
         .values_list("input_text", "output_text")[:limit]
@@ -90,6 +141,76 @@ def list_answered_turns(
         (HistoryMessage(role=Role.USER, content=asked), HistoryMessage(role=Role.ASSISTANT, content=said))
         for asked, said in reversed(turns)
     ]
+
+
+def find_run(*, user_id: int, run_id: str) -> RunSnapshot | None:
+    """Return a run of the user's as the database has it, or None: unknown, deleted, or somebody else's."""
+    run = ChatRun.objects.filter(id=run_id, user_id=user_id, chat__deleted_at__isnull=True).first()
+    return snapshot_of(run=run) if run else None
+
+
+def list_followed_runs(*, run_ids: Sequence[str]) -> list[RunSnapshot]:
+    """Return runs that readers of this process follow; whoever asks has checked that they may see them."""
+    return [snapshot_of(run=run) for run in ChatRun.objects.filter(id__in=run_ids).order_by("id")]
+
+
+def snapshot_of(*, run: ChatRun) -> RunSnapshot:
+    """Return a run's row as a plain value."""
+    return RunSnapshot(
+        run_id=run.id,
+        conversation_id=run.chat_id,
+        user_id=run.user_id,
+        model=run.model,
+        attempt=run.attempt,
+        state=RunState(run.state),
+        text=run.output_text,
+        events=tuple(run.output_events),
+        error_code=run.error_code,
+        retry_after_seconds=run.retry_after_seconds,
+        created_at=run.created_at,
+    )
+
+
+def list_variants(*, user_id: int, run_id: str) -> list[VariantView] | None:
+    """Return all answers to the question that the run answers, oldest first, or None when the run is not the user's."""
+    run = ChatRun.objects.filter(id=run_id, user_id=user_id, chat__deleted_at__isnull=True).first()
+    if run is None:
+        return None
+    variants = ChatRun.objects.filter(chat__chat_id=run.chat_id, turn_no=run.turn_no).order_by("variant_no")
+    return [
+        VariantView(
+            run_id=variant.id,
+            variant_no=variant.variant_no,
+            is_current=variant.is_current,
+            state=variant.state,
+            content=variant.output_text,
+            created_at=variant.created_at,
+        )
+        for variant in variants
+    ]
+
+
+def find_context_stats(*, user_id: int, conversation_id: str) -> ContextStats | None:
+    """
+    Return what the model was last sent in a conversation, by part; None when it was sent nothing yet.
+
+    Raises: ConversationNotFound when it is not the user's.
+    """
+    row = _own(user_id).filter(chat_id=conversation_id).values_list("context_token_stats", flat=True)
+    if not row:
+        raise ConversationNotFound
+    stored = row[0] or {}
+    if "total" not in stored:
+        return None
+    return ContextStats(**{name: int(stored[name]) for name in ("msg0", "msg1", "msg2", "msg3", "total", "budget")})
+
+
+def find_state_snapshot(*, user_id: int, conversation_id: str) -> StateSnapshot | None:
+    """Return the assistant's newest state in a conversation of the user's, or None when there is none."""
+    row = AgentStateSnapshot.objects.filter(conversation_id=conversation_id, user_id=user_id).first()
+    if row is None:
+        return None
+    return StateSnapshot(phase=row.phase, snapshot_json=row.snapshot_json, revision=row.revision)
 
 
 def _own(user_id: int) -> QuerySet[AgentChat]:
@@ -109,31 +230,14 @@ def _view(chat: AgentChat) -> ConversationView:
     )
 
 
-def _items(run: ChatRun) -> list[TimelineItem]:
-    asked_seq = run.turn_no * 2 - 1
-    asked = TimelineItem(
-        id=asked_seq,
-        seq=asked_seq,
-        kind="user_text",
-        role=Role.USER,
-        content=run.input_text,
-        payload={"run_id": run.id},
-        tokens_consumed=0,
-        created_at=run.created_at,
+def _item(entry: AgentTimelineEvent) -> TimelineItem:
+    return TimelineItem(
+        id=entry.pk,
+        seq=entry.seq,
+        kind=entry.kind,
+        role=entry.role,
+        content=entry.content,
+        payload=entry.payload,
+        tokens_consumed=entry.tokens_consumed,
+        created_at=entry.created_at,
     )
-    if not run.output_text and run.state in (RunState.QUEUED, RunState.RUNNING):
-        return [asked]
-    payload: dict[str, object] = {"run_id": run.id, "state": run.state, "model": run.model}
-    if run.error_code:
-        payload["error_code"] = run.error_code
-    answer = TimelineItem(
-        id=asked_seq + 1,
-        seq=asked_seq + 1,
-        kind="assistant_text",
-        role=Role.ASSISTANT,
-        content=run.output_text,
-        payload=payload,
-        tokens_consumed=run.total_tokens,
-        created_at=run.finished_at or run.started_at or run.created_at,
-    )
-    return [asked, answer]

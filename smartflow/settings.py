@@ -241,9 +241,17 @@ CHAT_MODEL_RETRIES = ENV.integer("CHAT_MODEL_RETRIES", 2, low=0, high=10, exampl
 CHAT_MAX_INPUT_TOKENS = ENV.integer("CHAT_MAX_INPUT_TOKENS", 224_000, low=32_000, high=10**7, example="224000")
 CHAT_RESERVED_TOKENS = 28_000
 CHAT_MAX_LIVE_RUNS = ENV.integer("CHAT_MAX_LIVE_RUNS", 500, low=1, high=100_000, example="500")
+CHAT_MAX_LIVE_RUNS_OF_USER = ENV.integer("CHAT_MAX_LIVE_RUNS_OF_USER", 5, low=1, high=10_000, example="5")
+# How long an accepted message may wait for an executor before the student is told that nobody took it.
+CHAT_QUEUE_SECONDS = ENV.integer("CHAT_QUEUE_SECONDS", 60, low=5, high=3600, example="60")
+# Where runs are executed: in the web process that accepts them, or in processes of their own (manage.py run_executor).
+CHAT_EXECUTORS = ENV.choice("CHAT_EXECUTORS", "web", ("web", "separate"))
+# What a model is sent at most before the older part of a conversation becomes a summary.
+CHAT_CONTEXT_BUDGET_TOKENS = ENV.integer("CHAT_CONTEXT_BUDGET_TOKENS", 80_000, low=2_000, high=10**7, example="80000")
+CHAT_CONTEXT_RESERVE_TOKENS = 8_000
 CHAT_MAX_MESSAGE_BYTES = 256 * 1024
 CHAT_PING_SECONDS = 5.0
-CHAT_RUN_LEASE_SECONDS = ENV.integer("CHAT_RUN_LEASE_SECONDS", 15, low=3, high=600, example="15")
+CHAT_RUN_LEASE_SECONDS = ENV.integer("CHAT_RUN_LEASE_SECONDS", 12, low=3, high=600, example="12")
 
 # --- the HTTP edge ----------------------------------------------------------------------------------------------------
 ACCESS_TOKEN_LIFETIME = timedelta(minutes=15)

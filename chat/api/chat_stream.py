@@ -60,7 +60,7 @@ class ChatStream:
         try:
             _check_kind(scope["method"], headers.get("content-type", ""))
             body = await _read_body(receive, limit=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
-            run = await self._begin(body, headers.get("authorization"), request_id)
+            run = await self._begin(body, headers.get("authorization"), request_id, language)
         except ClientDisconnected:
             return
         except Exception as error:
@@ -70,15 +70,15 @@ class ChatStream:
                 extra |= {"Allow": "POST"}
             await _send_json(send, status, answer, extra, request_id)
             return
-        await self._stream(run, self._executor.start(run, language=language), receive, send)
+        await self._stream(run, self._executor.start(run), receive, send)
 
-    async def _begin(self, body: bytes, authorization: str | None, request_id: str) -> StartedRun:
+    async def _begin(self, body: bytes, authorization: str | None, request_id: str, language: str) -> StartedRun:
         """Authenticate, read the body and commit the turn, in one visit to the database's threads."""
 
         def begin() -> StartedRun:
             now = self._clock()
             user = authenticate_token(header=authorization, now=now)
-            request = _read_turn(body, user_id=user.user_id, request_id=request_id)
+            request = _read_turn(body, user_id=user.user_id, request_id=request_id, language=language)
             self._executor.check_room()
             return begin_turn(
                 request=request, owner=self._owner, lease_seconds=settings.CHAT_RUN_LEASE_SECONDS, now=now
@@ -104,12 +104,12 @@ class ChatStream:
         )
         gone = asyncio.ensure_future(_wait_for_disconnect(receive))
         try:
-            await _follow(log, gone, send)
+            await _follow(log, gone, send, language=run.language)
         finally:
             gone.cancel()
 
 
-def _read_turn(body: bytes, *, user_id: int, request_id: str) -> TurnRequest:
+def _read_turn(body: bytes, *, user_id: int, request_id: str, language: str) -> TurnRequest:
     """Return what the user asks for. Raises: ParseError and ValidationError, as any other route does."""
     try:
         values = json.loads(body)
@@ -125,19 +125,21 @@ def _read_turn(body: bytes, *, user_id: int, request_id: str) -> TurnRequest:
         model=checked["model"],
         thinking=checked["thinking"],
         request_id=request_id,
+        language=language,
     )
 
 
-async def _follow(log: RunLog, gone: asyncio.Future[None], send: Send) -> None:
+async def _follow(log: RunLog, gone: asyncio.Future[None], send: Send, *, language: str) -> None:
     """Send the log's events as they come, a ping while there is none, until its end or until the client is gone."""
-    sent = 0
+    seen = 0
     while not gone.done():
         changed = log.changed()
-        frames = log.frames_after(sent)
+        frames, seen = log.frames_after(seen)
+        is_over = log.end_of_run is not None
+        if is_over:
+            frames += log.last_frames(language=language)
         if frames:
-            sent += len(frames)
-            is_over = log.is_closed
-            await send({"type": "http.response.body", "body": b"".join(frames), "more_body": not is_over})
+            await send({"type": "http.response.body", "body": frames, "more_body": not is_over})
             if is_over:
                 return
             continue

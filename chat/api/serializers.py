@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils.translation import gettext
 from rest_framework import serializers
 
-from chat.contracts import ChatStatus
+from chat.contracts import ChatStatus, Role, TimelineKind
 from smartflow.api.serializers import StrictSerializer
 from smartflow.kernel.ids import is_uuid
 
@@ -87,6 +87,16 @@ class TimelineQuery(OneConversation):
     before_seq = serializers.IntegerField(
         min_value=1, max_value=2**31 - 1, required=False, help_text="Show what came before this entry."
     )
+    after_seq = serializers.IntegerField(
+        min_value=0, max_value=2**31 - 1, required=False, help_text="Show what came after this entry, oldest first."
+    )
+    limit = serializers.IntegerField(min_value=1, max_value=500, default=400)
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Refuse both directions at once."""
+        if "before_seq" in values and "after_seq" in values:
+            raise serializers.ValidationError({"after_seq": gettext("Give before_seq or after_seq, not both.")})
+        return values
 
 
 class ConversationChange(StrictSerializer):
@@ -112,6 +122,9 @@ class ConversationShape(serializers.Serializer[Any]):
     last_message_at = serializers.DateTimeField(allow_null=True)
     status = serializers.ChoiceField(choices=list(ChatStatus))
     created_at = serializers.DateTimeField()
+    live_run_id = serializers.UUIDField(
+        allow_null=True, help_text="The answer under way, to be followed by its events; null in lists."
+    )
 
 
 class ConversationPageShape(serializers.Serializer[Any]):
@@ -130,11 +143,11 @@ class TimelineItemShape(serializers.Serializer[Any]):
 
     id = serializers.IntegerField()
     seq = serializers.IntegerField(help_text="Rises by time within the conversation.")
-    kind = serializers.ChoiceField(choices=["user_text", "assistant_text"])
-    role = serializers.ChoiceField(choices=["user", "assistant"])
+    kind = serializers.ChoiceField(choices=list(TimelineKind))
+    role = serializers.ChoiceField(choices=list(Role))
     content = serializers.CharField()
     payload = serializers.DictField(
-        help_text="run_id; for an answer also state (running, finished, failed, stopped), model, error_code."
+        help_text="run_id, turn_no; of an answer also state (finished, failed, stopped), variant_no, model, error_code."
     )
     tokens_consumed = serializers.IntegerField()
     created_at = serializers.DateTimeField()

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import InterfaceError, OperationalError
-from django.utils import translation
 
-from chat.contracts import HistoryMessage, Role, RunResult, RunState, StartedRun, Usage
+from chat.contracts import HistoryMessage, Role, RunProgress, RunResult, RunState, StartedRun
 from chat.llm.port import ChatModel, ModelError, ModelRequest, ReasoningDelta, StreamEnded, TextDelta, UsageReported
 from chat.memory.budget import Turn, estimate_prompt, estimate_text, trim_turns
 from chat.memory.history import load_turns, remember_turn
 from chat.operations import INTERRUPTED, RunNotOwned, finish_run, save_progress
 from chat.runs.log import RunLog
-from chat.runs.wire import ChunkEncoder, encode_error
+from chat.runs.messages import INTERNAL, NOT_SAVED
+from chat.runs.wire import RunEnd
+from smartflow.accounts.contracts import ModelCall
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.kernel.clock import Clock
 from smartflow.kernel.errors import Unavailable
@@ -31,13 +32,6 @@ from smartflow.observability.tracing import fresh_context
 
 logger = logging.getLogger(__name__)
 
-INTERNAL = "internal_error"
-NOT_SAVED = "answer_not_saved"
-MESSAGES = {
-    INTERRUPTED: _("The answer was interrupted by a restart. What you see is kept."),
-    INTERNAL: _("Something went wrong on our side. Your message is kept; please try again."),
-    NOT_SAVED: _("The answer could not be saved. Your message is kept; please try again."),
-}
 # What is said reaches the database this often, so a killed process loses at most this much of it.
 SAVE_SECONDS = 1.0
 # While the database is away at the end of a run: how long the finished answer waits for it in memory.
@@ -67,45 +61,37 @@ class _LiveRun:
 
     run: StartedRun
     log: RunLog
-    chunks: ChunkEncoder
-    language: str
     earlier: tuple[Turn, ...] = ()
-    parts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)  # never shown, but paid for
     prompt_tokens: int = 0
     reported: UsageReported | None = None
+    retry_after_seconds: int | None = None
 
-    @property
-    def text(self) -> str:
-        return "".join(self.parts)
+    def progress(self) -> RunProgress:
+        """Return what is to be kept."""
+        return RunProgress(text=self.log.text, events=tuple(self.log.events), prompt_tokens=self.prompt_tokens)
 
-    def say(self, text: str) -> None:
-        """Add a piece of the answer."""
-        self.parts.append(text)
-        self.log.append(self.chunks.text(text))
-
-    def tell(self, code: str, message: str, *, retry_after_seconds: int | None = None) -> None:
-        """Tell the readers, in their language, why the answer ends here."""
-        with translation.override(self.language):
-            text = translation.gettext(message)
-        self.log.append(encode_error(code=code, message=text, retry_after_seconds=retry_after_seconds))
-
-    def usage(self) -> Usage:
+    def calls(self) -> tuple[ModelCall, ...]:
         """Return the provider's figures, or an estimate where it gave none and something was said."""
-        if self.reported is not None:
-            return Usage(
-                prompt_tokens=self.reported.prompt_tokens,
-                completion_tokens=self.reported.completion_tokens,
-                total_tokens=self.reported.total_tokens,
-            )
-        said = estimate_text(self.text) + estimate_text("".join(self.thoughts))
-        if not said:
-            return Usage()
-        return Usage(
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=said,
-            total_tokens=self.prompt_tokens + said,
-            is_estimated=True,
+        said = estimate_text(self.log.text) + estimate_text("".join(self.thoughts))
+        usage = self.reported
+        if usage is None and not said:
+            return ()
+        is_estimated = usage is None
+        if usage is None:
+            usage = UsageReported(self.prompt_tokens, said, self.prompt_tokens + said)
+        return (
+            ModelCall(
+                call_id=f"{self.run.run_id}:{self.run.attempt}:1",
+                purpose="answer",
+                model=self.run.model,
+                input_tokens=usage.prompt_tokens,
+                cached_tokens=usage.cached_tokens,
+                output_tokens=usage.completion_tokens,
+                reasoning_tokens=usage.reasoning_tokens,
+                total_tokens=usage.total_tokens,
+                is_estimated=is_estimated,
+            ),
         )
 
 
@@ -129,11 +115,11 @@ class RunExecutor:
         if len(self._live) >= self._limits.max_live_runs:
             raise TooManyLiveRuns(retry_after_seconds=2)
 
-    def start(self, run: StartedRun, *, language: str) -> RunLog:
-        """Take a committed run over and return its log. Errors are told in `language`."""
-        log = RunLog(run.run_id)
-        chunks = ChunkEncoder(run_id=run.run_id, model=run.model, created=int(self._clock().timestamp()))
-        live = _LiveRun(run=run, log=log, chunks=chunks, language=language)
+    def start(self, run: StartedRun) -> RunLog:
+        """Take a committed run over and return its log."""
+        created = int(self._clock().timestamp())
+        log = RunLog(run_id=run.run_id, attempt=run.attempt, model=run.model, created=created)
+        live = _LiveRun(run=run, log=log)
         # A context of its own: what the request put into its context ends with the request.
         task = asyncio.get_running_loop().create_task(
             self._own(live), name=f"run-{run.run_id}", context=fresh_context()
@@ -155,11 +141,16 @@ class RunExecutor:
     async def _own(self, live: _LiveRun) -> None:
         accept_request_id(live.run.request_id)
         error_code = await self._converse_and_save(live)
-        if error_code == RunNotOwned.code:
-            live.tell(RunNotOwned.code, RunNotOwned.message)
-        elif await self._finish(live, error_code) and not error_code:
-            live.log.append(live.chunks.finish())
-        live.log.close()
+        if error_code != RunNotOwned.code:
+            error_code = await self._finish(live, error_code)
+        live.log.finish(
+            RunEnd(
+                state=RunState.FAILED if error_code else RunState.FINISHED,
+                error_code=error_code,
+                retry_after_seconds=live.retry_after_seconds,
+                may_continue=bool(error_code and live.log.text),
+            )
+        )
 
     async def _converse_and_save(self, live: _LiveRun) -> str:
         """Talk to the model while saving every second; return the error's code, empty for a whole answer."""
@@ -172,14 +163,12 @@ class RunExecutor:
             talking.result()
         except ModelError as error:
             logger.info("The model did not answer fully", extra={"code": error.code, "detail": error.detail})
-            live.tell(error.code, error.message, retry_after_seconds=error.retry_after_seconds)
+            live.retry_after_seconds = error.retry_after_seconds
             return error.code
         except asyncio.CancelledError:
-            live.tell(INTERRUPTED, MESSAGES[INTERRUPTED])
             return INTERRUPTED
         except Exception:
             logger.exception("A run failed unexpectedly", extra={"run_id": live.run.run_id})
-            live.tell(INTERNAL, MESSAGES[INTERNAL])
             return INTERNAL
         finally:
             for task in (talking, saving):
@@ -191,7 +180,11 @@ class RunExecutor:
         run = live.run
         if run.turn_no > 1:
             live.earlier = await self._database.run(
-                load_turns, user_id=run.user_id, conversation_id=run.conversation_id, before_turn=run.turn_no
+                load_turns,
+                user_id=run.user_id,
+                conversation_id=run.conversation_id,
+                before_turn=run.turn_no,
+                history_seq=run.history_seq,
             )
         messages = self._messages(run, live.earlier)
         live.prompt_tokens = estimate_prompt(messages, system_prompt=run.system_prompt)
@@ -205,7 +198,7 @@ class RunExecutor:
         async with contextlib.aclosing(self._model.stream(request)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
-                    live.say(event.text)
+                    live.log.say(event.text)
                 elif isinstance(event, ReasoningDelta):
                     live.thoughts.append(event.text)
                 elif isinstance(event, UsageReported):
@@ -229,33 +222,35 @@ class RunExecutor:
         while True:
             await asyncio.sleep(SAVE_SECONDS)
             try:
-                await self._database.run(
+                lost = await self._database.run(
                     save_progress,
-                    run=live.run,
-                    text=live.text,
-                    prompt_tokens=live.prompt_tokens,
+                    saves=[(live.run, live.progress())],
                     lease_seconds=self._limits.lease_seconds,
                     now=self._clock(),
                 )
-            except RunNotOwned:
-                return
+                if lost:
+                    return
             except (OperationalError, InterfaceError) as error:
                 logger.info("Progress could not be saved; next try in a second", extra={"error": describe_error(error)})
 
-    async def _finish(self, live: _LiveRun, error_code: str) -> bool:
-        """End the run in the database before its readers see the end, so that a reload shows the same."""
-        state = RunState.FAILED if error_code else RunState.FINISHED
-        result = RunResult(state=state, text=live.text, usage=live.usage(), error_code=error_code)
+    async def _finish(self, live: _LiveRun, error_code: str) -> str:
+        """End the run in the database before its readers see the end; return the error's code as they are told it."""
+        result = RunResult(
+            state=RunState.FAILED if error_code else RunState.FINISHED,
+            text=live.log.text,
+            events=tuple(live.log.events),
+            calls=live.calls(),
+            error_code=error_code,
+            retry_after_seconds=live.retry_after_seconds,
+        )
         try:
             await self._save_result(live, result, self._clock())
         except RunNotOwned as error:
-            live.tell(error.code, error.message)
+            return error.code
         except Exception:
             logger.exception("A run's end could not be saved", extra={"run_id": live.run.run_id})
-            live.tell(NOT_SAVED, MESSAGES[NOT_SAVED])
-        else:
-            return True
-        return False
+            return NOT_SAVED
+        return error_code
 
     async def _save_result(self, live: _LiveRun, result: RunResult, now: datetime) -> None:
         deadline = time.monotonic() + FINISH_PATIENCE_SECONDS
@@ -270,12 +265,5 @@ class RunExecutor:
 
 
 def _save_end(run: StartedRun, result: RunResult, earlier: tuple[Turn, ...], now: datetime) -> None:
-    finish_run(run=run, result=result, now=now)
-    remember_turn(
-        user_id=run.user_id,
-        conversation_id=run.conversation_id,
-        turn_no=run.turn_no,
-        earlier=earlier,
-        question=run.message,
-        answer=result.text,
-    )
+    history_seq = finish_run(run=run, result=result, now=now)
+    remember_turn(run=run, earlier=earlier, answer=result.text, history_seq=history_seq)

@@ -7,7 +7,7 @@ incompatibly gets the next version; samples of every version stand in tests/gold
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from types import UnionType
-from typing import Any, ClassVar, Self, get_args, get_type_hints
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 
 class EventUnreadable(ValueError):
@@ -56,6 +56,8 @@ def _shape(event_class: type[Event]) -> tuple[tuple[str, Any], ...]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    if (origin := get_origin(hint)) is not None and origin is not UnionType:
+        return isinstance(value, origin)  # what a list or an object holds is its handler's to judge
     if isinstance(hint, UnionType):
         return any(_fits(value, member) for member in get_args(hint))
     if hint is int:  # bool is a subclass of int, yet never a count or an id

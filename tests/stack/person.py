@@ -77,7 +77,7 @@ class Reply:
         return max(later - earlier for earlier, later in itertools.pairwise(moments))
 
     def assert_whole(self) -> None:
-        """Every event has an id, ids rise by 1, and the answer ends with `stop` and one [DONE]."""
+        """Every event has an id, ids are positions without gaps, and the answer ends with `stop` and one [DONE]."""
         assert self.status == 200, self.body
         assert self.error == {}
         assert not self.is_broken
@@ -98,7 +98,22 @@ class Reply:
     def _assert_ended(self) -> None:
         assert self.done_count == 1
         assert self.events[-1].data == "[DONE]"
-        assert self.ids == [str(number) for number in range(1, len(self.events) + 1)]
+        self.assert_gapless()
+
+    def assert_gapless(self, after: int = 0) -> None:
+        """Each event's id is the attempt and the position behind it: every unit was seen once, in order."""
+        for event in self.events:
+            attempt, units = event.id.split("-")
+            assert int(attempt) >= 1
+            after += units_of(event.data)
+            assert int(units) == after, (event, after)
+
+
+def units_of(data: str) -> int:
+    """Return how many units an event takes: its characters of text, else one."""
+    chunk = {} if data == "[DONE]" else json.loads(data)
+    delta = chunk["choices"][0]["delta"] if "choices" in chunk else {}
+    return len(delta["content"]) if "content" in delta else 1
 
 
 class Person:

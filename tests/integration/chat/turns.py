@@ -2,9 +2,11 @@
 
 from datetime import timedelta
 
-from chat.contracts import RunResult, RunState, StartedRun, TurnRequest, Usage
+from chat.contracts import RunResult, RunState, StartedRun, TurnRequest
 from chat.operations import begin_turn, finish_run
+from smartflow.accounts.contracts import ModelCall
 from smartflow.kernel.clock import utc_now
+from smartflow.kernel.ids import new_uuid
 
 OWNER = "tests:1:0"
 LEASE_SECONDS = 15
@@ -23,10 +25,25 @@ def ask(user, message="Hello", *, conversation_id=None, now=None, owner=OWNER) -
     return begin_turn(request=request, owner=owner, lease_seconds=LEASE_SECONDS, now=now or utc_now())
 
 
+def call(total=9, **fields) -> ModelCall:
+    """One call of a model."""
+    output = min(total, 4)
+    return ModelCall(
+        **{
+            "call_id": new_uuid(),
+            "purpose": "answer",
+            "model": "worker",
+            "input_tokens": total - output,
+            "output_tokens": output,
+            "total_tokens": total,
+            **fields,
+        }
+    )
+
+
 def result(text="Hi there", *, state=RunState.FINISHED, error_code="", total=9) -> RunResult:
     """How a run ends."""
-    usage = Usage(prompt_tokens=total - min(total, 4), completion_tokens=min(total, 4), total_tokens=total)
-    return RunResult(state=state, text=text, usage=usage, error_code=error_code)
+    return RunResult(state=state, text=text, calls=(call(total),) if total else (), error_code=error_code)
 
 
 def talk(user, *pairs, conversation_id=None, now=None) -> str:

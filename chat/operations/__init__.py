@@ -1,0 +1,73 @@
+"""Every write of conversations and runs.
+
+Whoever writes entries or events of a conversation locks its row first and holds it to the commit: that makes the order
+of ids the order of commits, which is what the timeline and the outbox keep.
+"""
+
+from chat.operations.conversations import ConversationTitleInvalid, change_conversation, delete_conversation
+from chat.operations.endings import (
+    INTERRUPTED,
+    NOT_STARTED,
+    RecoveredText,
+    end_orphaned_run,
+    end_orphaned_runs,
+    finish_run,
+    list_orphaned_runs,
+    release_run,
+    request_stop,
+)
+from chat.operations.ownership import RunNotOwned, claim_run, list_claimable_runs, list_stop_requests, save_progress
+from chat.operations.records import record_messages, record_snapshot, record_token_adjustments
+from chat.operations.timeline import append_timeline, save_compaction, save_context_stats
+from chat.operations.titles import claim_titles, save_title
+from chat.operations.turns import (
+    Claimant,
+    RunAlreadyLive,
+    RunNotContinuable,
+    RunNotRepeatable,
+    TooManyRunsOfUser,
+    begin_continuation,
+    begin_turn,
+    begin_variant,
+    select_variant,
+)
+from chat.queries import ConversationNotFound, RunNotFound
+
+__all__ = [
+    "INTERRUPTED",
+    "NOT_STARTED",
+    "Claimant",
+    "ConversationNotFound",
+    "ConversationTitleInvalid",
+    "RecoveredText",
+    "RunAlreadyLive",
+    "RunNotContinuable",
+    "RunNotFound",
+    "RunNotOwned",
+    "RunNotRepeatable",
+    "TooManyRunsOfUser",
+    "append_timeline",
+    "begin_continuation",
+    "begin_turn",
+    "begin_variant",
+    "change_conversation",
+    "claim_run",
+    "claim_titles",
+    "delete_conversation",
+    "end_orphaned_run",
+    "end_orphaned_runs",
+    "finish_run",
+    "list_claimable_runs",
+    "list_orphaned_runs",
+    "list_stop_requests",
+    "record_messages",
+    "record_snapshot",
+    "record_token_adjustments",
+    "release_run",
+    "request_stop",
+    "save_compaction",
+    "save_context_stats",
+    "save_progress",
+    "save_title",
+    "select_variant",
+]

@@ -1,0 +1,128 @@
+"""Who may write a run: claims, leases and the fence. Every write of an executor goes through `owned`."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Case, F, Q, QuerySet, Value, When
+from django.db.models.functions import Coalesce
+
+from chat.contracts import RunProgress, RunState, StartedRun
+from chat.models import ChatRun
+from smartflow.kernel.errors import Conflict
+from smartflow.kernel.text import noop as _
+
+# A run that kills its executor before its first word would otherwise go round for ever.
+MOST_ATTEMPTS = 3
+SUMMARY_STAGE = "chat"
+
+
+class RunNotOwned(Conflict):
+    """The run has ended, or another executor has it: this one must not write any more."""
+
+    code = "40911"
+    message = _("This answer is being continued elsewhere.")
+
+
+def owned(*, run: StartedRun) -> QuerySet[ChatRun]:
+    """Return the run if it is live and still this owner's by this claim, else nothing."""
+    return ChatRun.objects.filter(id=run.run_id, is_live=True, owner=run.owner, epoch=run.epoch)
+
+
+def claimable(*, now: datetime) -> Q:
+    """Say which runs may be executed by whoever takes them: without a living owner, and nothing said yet."""
+    return Q(is_live=True, lease_until__lt=now, has_spoken=False, stop_requested_at=None, attempt__lte=MOST_ATTEMPTS)
+
+
+def list_claimable_runs(*, now: datetime, limit: int) -> list[str]:
+    """Return runs that wait for an executor, the longest waiting first, through idx_run_live_lease."""
+    waiting = ChatRun.objects.filter(claimable(now=now)).order_by("lease_until", "id")
+    return list(waiting.values_list("id", flat=True)[:limit])
+
+
+def claim_run(*, run_id: str, owner: str, lease_seconds: float, now: datetime) -> StartedRun | None:
+    """
+    Take a waiting run over; None when another executor was first or it waits no more.
+
+    Transaction: one guarded UPDATE decides, so of two executors one gets the run. A run whose earlier owner died before
+                 the first word counts one more attempt.
+    """
+    with transaction.atomic():
+        taken = ChatRun.objects.filter(claimable(now=now), id=run_id).update(
+            # before the owner: MySQL reads the columns that it has set already
+            attempt=Case(When(owner="", then=F("attempt")), default=F("attempt") + 1),
+            owner=owner,
+            epoch=F("epoch") + 1,
+            lease_until=now + timedelta(seconds=lease_seconds),
+        )
+        if not taken:
+            return None
+        return started_run(run=ChatRun.objects.select_related("chat").get(id=run_id))
+
+
+def save_progress(
+    *, saves: Sequence[tuple[StartedRun, RunProgress]], lease_seconds: float, now: datetime
+) -> frozenset[str]:
+    """
+    Keep what the assistant has said so far in each run and renew the leases.
+
+    Transaction: one for all of them, a guarded UPDATE each; runs of one process are saved together, because a commit
+                 costs more than the statements.
+    Shape:       the ids of the runs that are no longer this owner's; nothing of theirs was written.
+    """
+    lost = []
+    with transaction.atomic():
+        for run, progress in sorted(saves, key=lambda save: save[0].run_id):
+            saved = owned(run=run).update(
+                state=RunState.RUNNING,
+                started_at=Coalesce("started_at", Value(now)),
+                output_text=progress.text,
+                output_events=list(progress.events),
+                has_spoken=bool(progress.text or progress.events),
+                prompt_tokens=progress.prompt_tokens,
+                lease_until=now + timedelta(seconds=lease_seconds),
+            )
+            if not saved:
+                lost.append(run.run_id)
+    return frozenset(lost)
+
+
+def list_stop_requests(*, owner: str) -> list[str]:
+    """Return the owner's runs that somebody asked to stop."""
+    asked = ChatRun.objects.filter(is_live=True, owner=owner, stop_requested_at__isnull=False)
+    return list(asked.order_by("id").values_list("id", flat=True))
+
+
+def started_run(*, run: ChatRun) -> StartedRun:
+    """Return a run's row, read with its conversation, as an executor gets it."""
+    return StartedRun(
+        run_id=run.id,
+        conversation_id=run.chat_id,
+        user_id=run.user_id,
+        turn_no=run.turn_no,
+        variant_no=run.variant_no,
+        kind=run.kind,
+        model=run.model,
+        thinking=run.thinking,
+        message=run.input_text,
+        system_prompt=run.chat.system_prompt or "",
+        owner=run.owner,
+        epoch=run.epoch,
+        attempt=run.attempt,
+        request_id=run.request_id,
+        language=run.language,
+        held_tokens=run.held_tokens,
+        summary=read_summary(stored=run.chat.compaction_summary),
+        summary_covers_turn=run.chat.compaction_watermark,
+    )
+
+
+def read_summary(*, stored: str | None) -> str:
+    """Return the summary in a conversation's compaction_summary, "" when there is none; a plain string is one."""
+    if not stored:
+        return ""
+    try:
+        return str(json.loads(stored)["stages"][SUMMARY_STAGE]["summary"])
+    except (ValueError, KeyError, TypeError):
+        return stored

@@ -1,0 +1,85 @@
+"""Titles that the assistant makes: which conversations want one, and how one is saved and paid for, once."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from chat.models import AgentChat, ChatRun
+from chat.operations.conversations import lock_conversations
+from outbox.append import append_event
+from smartflow.accounts.contracts import ModelCall
+from smartflow.accounts.quota import charge_tokens
+from smartflow.events import ChatTokenUsageAdjustRequested
+
+MOST_ATTEMPTS = 3
+# How long a job has for one title before another may try; larger than any call of the model.
+CLAIM_SECONDS = 90.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UntitledConversation:
+    """A conversation that a job may give a title; `attempt` is its fence."""
+
+    conversation_id: str
+    user_id: int
+    attempt: int
+
+
+def claim_titles(*, now: datetime, limit: int) -> list[UntitledConversation]:
+    """
+    Take conversations that want a title, for CLAIM_SECONDS.
+
+    Transaction: a guarded UPDATE each, so of two jobs one gets a conversation. Nobody's call is made thrice and more.
+    """
+    due = AgentChat.objects.filter(title_due_at__lte=now).order_by("title_due_at", "id")[:limit]
+    claimed = []
+    for chat in due:
+        attempt = chat.title_attempts + 1
+        is_last = attempt >= MOST_ATTEMPTS
+        taken = AgentChat.objects.filter(pk=chat.pk, title_due_at=chat.title_due_at).update(
+            title_due_at=None if is_last else now + timedelta(seconds=CLAIM_SECONDS), title_attempts=attempt
+        )
+        if taken:
+            claimed.append(UntitledConversation(conversation_id=chat.chat_id, user_id=chat.user_id, attempt=attempt))
+    return claimed
+
+
+def save_title(*, conversation: UntitledConversation, title: str, calls: tuple[ModelCall, ...], now: datetime) -> bool:
+    """
+    Give a conversation its title, unless the user has given one, and charge the call; tell whether it was set.
+
+    Transaction: one; the event that carries the tokens to the ledgers is part of it. An empty title only charges.
+    Twice:       the event's id is made from the attempt, so a call is charged once.
+    """
+    with transaction.atomic():
+        chat = lock_conversations(conversation_ids=[conversation.conversation_id]).get(conversation.conversation_id)
+        if chat is None:
+            return False
+        is_wanted = bool(title) and not (chat.title or "").strip()
+        if is_wanted:
+            AgentChat.objects.filter(pk=chat.pk).update(title=title, title_due_at=None)
+        for call in calls:
+            _charge(chat, call, now)
+    return is_wanted
+
+
+def _charge(chat: AgentChat, call: ModelCall, now: datetime) -> None:
+    charge_tokens(user_id=chat.user_id, hold_id=call.call_id, tokens=call.total_tokens, now=now)
+    first_run = (
+        ChatRun.objects.filter(chat__chat_id=chat.chat_id).exclude(output_text="").order_by("turn_no", "variant_no")
+    )
+    append_event(
+        event=ChatTokenUsageAdjustRequested(
+            user_id=chat.user_id,
+            conversation_id=chat.chat_id,
+            run_id=first_run.values_list("id", flat=True).first() or "",
+            tokens_delta=call.total_tokens,
+            reason=call.purpose,
+            triggered_at=now.isoformat(),
+            call=asdict(call),
+        ),
+        key=chat.chat_id,
+        event_id=call.call_id,
+        now=now,
+    )

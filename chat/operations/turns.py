@@ -1,0 +1,291 @@
+"""How a run begins: something the user says, another variant of the last answer, or going on where one was cut."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+
+from chat.contracts import ChatStatus, Role, RunKind, RunState, StartedRun, TimelineKind, TurnRequest
+from chat.memory.budget import REQUEST_OVERHEAD_TOKENS, estimate_text
+from chat.models import AgentChat, ChatRun
+from chat.operations.conversations import lock_own
+from chat.operations.messages import append_message
+from chat.operations.ownership import started_run
+from chat.operations.timeline import NewEntry, append_timeline
+from chat.queries import ConversationNotFound, RunNotFound
+from outbox.database_errors import repeat_on_conflict
+from smartflow.accounts.quota import hold_tokens
+from smartflow.kernel.errors import Conflict
+from smartflow.kernel.ids import new_uuid
+from smartflow.kernel.text import noop as _
+
+# Of the output, as long as nothing is known of the conversation's answers; the hold grows while the answer streams.
+FIRST_OUTPUT_GUESS_TOKENS = 500
+MOST_OUTPUT_GUESS_TOKENS = 4000
+HOLD_SECONDS = 600
+# What the model is told instead of something the user said.
+CONTINUE_NUDGE = "Continue exactly where your last answer stops. Do not repeat any of it."
+
+
+class RunAlreadyLive(Conflict):
+    """The conversation's last turn has not ended; `run_id` names it."""
+
+    code = "40910"
+    message = _("The assistant is still answering your last message. Wait for it to finish.")
+
+
+class RunNotRepeatable(Conflict):
+    """Only the last answer of a conversation can be made anew."""
+
+    code = "40912"
+    message = _("Only the last answer can be made anew.")
+
+
+class RunNotContinuable(Conflict):
+    """Only the last answer can be continued, and only when it did not come to its end."""
+
+    code = "40913"
+    message = _("Only the last answer can be continued, and only when it was interrupted.")
+
+
+class TooManyRunsOfUser(Conflict):
+    """The user has as many live runs as one may have."""
+
+    code = "40033"
+    message = _("You have several answers under way already. Wait for one of them to finish.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimant:
+    """Who executes the run that is begun; no owner: it waits for an executor."""
+
+    owner: str
+    lease_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NewRun:
+    """What tells the three ways to begin apart."""
+
+    kind: RunKind
+    turn_no: int
+    message: str
+    model: str
+    thinking: str
+    language: str
+    request_id: str
+    variant_no: int = 1
+
+
+def begin_turn(*, request: TurnRequest, owner: str, lease_seconds: float, now: datetime) -> StartedRun:
+    """
+    Accept a user's message: the conversation (opened when none is named), the run, its hold and the message's event.
+
+    Transaction: one; when it fails nothing exists and nothing was asked of the model.
+    Twice:       each call is another turn.
+    Raises:      ConversationNotFound; RunAlreadyLive; TooManyRunsOfUser; QuotaExceeded.
+    """
+    claimant = Claimant(owner=owner, lease_seconds=lease_seconds)
+    return repeat_on_conflict(lambda: _begin_turn(request, claimant, now))
+
+
+def begin_variant(
+    *, user_id: int, run_id: str, request_id: str, language: str, claimant: Claimant, now: datetime
+) -> StartedRun:
+    """
+    Answer the last question once more; the new answer becomes the current variant, the earlier ones stay.
+
+    Transaction: one. Raises: RunNotFound; RunNotRepeatable; RunAlreadyLive; TooManyRunsOfUser; QuotaExceeded.
+    """
+
+    def begin() -> StartedRun:
+        with transaction.atomic():
+            chat, run = _lock_last(user_id, run_id, RunNotRepeatable)
+            variants = ChatRun.objects.filter(chat__chat_id=chat.chat_id, turn_no=run.turn_no)
+            latest = variants.order_by("-variant_no").values_list("variant_no", flat=True)[0]
+            variants.update(is_current=False)
+            new = _NewRun(
+                kind=RunKind.REGENERATE,
+                turn_no=run.turn_no,
+                variant_no=latest + 1,
+                message=run.input_text,
+                model=run.model,
+                thinking=run.thinking,
+                language=language,
+                request_id=request_id,
+            )
+            return _insert_run(chat, new, claimant, now)
+
+    return repeat_on_conflict(begin)
+
+
+def begin_continuation(
+    *, user_id: int, run_id: str, request_id: str, language: str, claimant: Claimant, now: datetime
+) -> StartedRun:
+    """
+    Let the assistant go on where its last answer was interrupted or stopped.
+
+    Transaction: one. Raises: RunNotFound; RunNotContinuable; RunAlreadyLive; TooManyRunsOfUser; QuotaExceeded.
+    """
+
+    def begin() -> StartedRun:
+        with transaction.atomic():
+            chat, run = _lock_last(user_id, run_id, RunNotContinuable)
+            if run.state == RunState.FINISHED or not run.output_text or not run.is_current:
+                raise RunNotContinuable
+            chat.turn_count += 1
+            _touch(chat, now)
+            new = _NewRun(
+                kind=RunKind.CONTINUE,
+                turn_no=chat.turn_count,
+                message=CONTINUE_NUDGE,
+                model=run.model,
+                thinking=run.thinking,
+                language=language,
+                request_id=request_id,
+            )
+            return _insert_run(chat, new, claimant, now)
+
+    return repeat_on_conflict(begin)
+
+
+def select_variant(*, user_id: int, run_id: str, now: datetime) -> None:
+    """
+    Make one of the last question's answers the one that counts for what the model is reminded of.
+
+    Transaction: one. Twice: no effect. Raises: RunNotFound; RunNotRepeatable; RunAlreadyLive.
+    """
+
+    def select() -> None:
+        with transaction.atomic():
+            chat, run = _lock_last(user_id, run_id, RunNotRepeatable)
+            if run.is_current:
+                return
+            variants = ChatRun.objects.filter(chat__chat_id=chat.chat_id, turn_no=run.turn_no)
+            variants.exclude(id=run.id).update(is_current=False)
+            variants.filter(id=run.id).update(is_current=True)
+            payload = {"run_id": run.id, "turn_no": run.turn_no, "variant_no": run.variant_no}
+            entry = NewEntry(kind=TimelineKind.VARIANT_SELECTED, role=Role.USER, payload=payload, run_id=run.id)
+            append_timeline(chat=chat, entries=[entry], now=now)
+
+    repeat_on_conflict(select)
+
+
+def _begin_turn(request: TurnRequest, claimant: Claimant, now: datetime) -> StartedRun:
+    with transaction.atomic():
+        chat = _open_conversation(request, now) if request.conversation_id is None else _go_on(request, now)
+        history_seq = chat.timeline_seq
+        new = _NewRun(
+            kind=RunKind.TURN,
+            turn_no=chat.turn_count,
+            message=request.message,
+            model=request.model,
+            thinking=request.thinking,
+            language=request.language,
+            request_id=request.request_id,
+        )
+        started = _insert_run(chat, new, claimant, now)
+        payload = {"run_id": started.run_id, "turn_no": started.turn_no}
+        said = NewEntry(
+            kind=TimelineKind.USER_TEXT,
+            role=Role.USER,
+            content=request.message,
+            payload=payload,
+            run_id=started.run_id,
+        )
+        append_timeline(chat=chat, entries=[said], now=now)
+        append_message(run=started, role=Role.USER, text=request.message, calls=(), now=now)
+    return replace(started, history_seq=history_seq)
+
+
+def _insert_run(chat: AgentChat, new: _NewRun, claimant: Claimant, now: datetime) -> StartedRun:
+    """Write the run and hold its tokens. The hold locks the user's window, so the count of live runs is exact."""
+    run_id = new_uuid()
+    guess = _guess_tokens(chat, new.message)
+    hold_tokens(
+        user_id=chat.user_id,
+        hold_id=run_id,
+        tokens=guess,
+        expires_at=now + timedelta(seconds=HOLD_SECONDS),
+        now=now,
+    )
+    if ChatRun.objects.filter(user_id=chat.user_id, is_live=True).count() >= settings.CHAT_MAX_LIVE_RUNS_OF_USER:
+        raise TooManyRunsOfUser(retry_after_seconds=5)
+    has_owner = bool(claimant.owner)
+    run = ChatRun(
+        id=run_id,
+        chat=chat,
+        user_id=chat.user_id,
+        kind=new.kind,
+        turn_no=new.turn_no,
+        variant_no=new.variant_no,
+        input_text=new.message,
+        model=new.model,
+        thinking=new.thinking,
+        language=new.language,
+        owner=claimant.owner,
+        epoch=1 if has_owner else 0,
+        held_tokens=guess,
+        lease_until=now + timedelta(seconds=claimant.lease_seconds) if has_owner else now,
+        request_id=new.request_id,
+        created_at=now,
+    )
+    run.save(force_insert=True)
+    return started_run(run=run)
+
+
+def _guess_tokens(chat: AgentChat, message: str) -> int:
+    """Guess what a run will cost: what the model was sent last time, what is said now, and a bounded answer."""
+    stats = chat.context_token_stats or {}
+    earlier = int(stats.get("total", 0)) + int(stats.get("answer", 0))
+    answer = min(MOST_OUTPUT_GUESS_TOKENS, max(FIRST_OUTPUT_GUESS_TOKENS, 2 * int(stats.get("answer", 0))))
+    return earlier + estimate_text(message) + REQUEST_OVERHEAD_TOKENS + answer
+
+
+def _open_conversation(request: TurnRequest, now: datetime) -> AgentChat:
+    return AgentChat.objects.create(
+        chat_id=new_uuid(),
+        user_id=request.user_id,
+        model=request.model,
+        status=ChatStatus.ACTIVE,
+        turn_count=1,
+        last_message_at=now,
+    )
+
+
+def _go_on(request: TurnRequest, now: datetime) -> AgentChat:
+    """Count one more turn of a conversation, holding its row, unless a run of it is live."""
+    chat = lock_own(user_id=request.user_id, conversation_id=request.conversation_id or "")
+    _check_quiet(chat)
+    chat.turn_count += 1
+    _touch(chat, now)
+    return chat
+
+
+def _touch(chat: AgentChat, now: datetime) -> None:
+    chat.last_message_at = now
+    chat.status = ChatStatus.ACTIVE
+    chat.save(update_fields=["turn_count", "last_message_at", "status", "updated_at"])
+
+
+def _check_quiet(chat: AgentChat) -> None:
+    live = ChatRun.objects.filter(chat__chat_id=chat.chat_id, is_live=True).values_list("id", flat=True).first()
+    if live is not None:
+        raise RunAlreadyLive(run_id=live)
+
+
+def _lock_last(user_id: int, run_id: str, not_last: type[Conflict]) -> tuple[AgentChat, ChatRun]:
+    """Lock the run's conversation and return both; the run must be an answer to the conversation's last question."""
+    run = ChatRun.objects.filter(id=run_id, user_id=user_id).first()
+    if run is None:
+        raise RunNotFound
+    try:
+        chat = lock_own(user_id=user_id, conversation_id=run.chat_id)
+    except ConversationNotFound:
+        raise RunNotFound from None
+    _check_quiet(chat)
+    if run.turn_no != chat.turn_count:
+        raise not_last
+    run.refresh_from_db()
+    return chat, run
