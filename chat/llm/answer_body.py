@@ -84,7 +84,7 @@ class AnswerBody:
 
     def _ended(self) -> StreamEnded:
         if self._reader.finish_reason:
-            return StreamEnded(self._reader.finish_reason)
+            return self._reader.ended()
         if not self._reader.progress and self._decoder.foreign_line_count:
             kind = self._response.headers.get("content-type", "none")
             raise ModelBadResponse(f"the body is no event stream (content type {kind[:60]})")

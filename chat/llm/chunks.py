@@ -1,29 +1,35 @@
 """Every provider's way of saying the same: chunks of a chat completion, read into the port's events. Pure.
 
-Called by openai_client.py with one decoded server-sent event after the other. Knows no connection and no clock.
+Called by answer_body.py with one decoded server-sent event after the other. Knows no connection and no clock.
 
 What differs between providers: usage in a chunk of its own, on the last content chunk, after the finish reason, as
 running totals, null, zero or never; no choices; content as a list of parts; reasoning under three names; refusals
-beside content; an error object in the middle of a 200; pings as comments, as events or as text.
+beside content; tool calls (tool_calls.py); an error object in the middle of a 200; pings as comments, events or text.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import orjson
 
 from chat.llm.failures import upstream_error
 from chat.llm.port import (
     ModelBadResponse,
     ModelEvent,
     ReasoningDelta,
+    StreamEnded,
     TextDelta,
     UsageReported,
 )
 from chat.llm.sse_decoder import ServerEvent
 from chat.llm.surrogates import SurrogateJoiner
+from chat.llm.tool_calls import ToolCallAssembler
 
-DONE = "[DONE]"
+DONE = b"[DONE]"
 _FINISH_REASONS_OF_FAILURE = {"error", "network_error"}
+_BESIDE_TEXT = ("reasoning_content", "reasoning", "refusal", "tool_calls")
+_FINISH_REASONS_BESIDE_CALLS = {"stop", "function_call"}
 
 
 class ChunkReader:
@@ -33,25 +39,43 @@ class ChunkReader:
         self.finish_reason = ""
         self.is_done = False
         self.progress = 0  # rises with every event that is no ping
+        self.first_chunk: Mapping[str, Any] = {}  # names the answer and the model
         self._usage: UsageReported | None = None
         self._text = SurrogateJoiner()
+        self._tool_calls = ToolCallAssembler()
 
-    def read(self, event: ServerEvent) -> Iterator[ModelEvent]:
+    def read(self, event: ServerEvent) -> Iterable[ModelEvent]:
         """
-        Yield what this event says; nothing for a ping.
+        Return what this event says; nothing for a ping.
 
         Raises: ModelBadResponse for JSON that is broken; a ModelError by kind for the provider's own error object.
+                While the result is read, too: what was said before the failure in the same chunk comes first.
         """
         if event.data.startswith(DONE):
             self.is_done = True
             self.progress += 1
-            return
+            return ()
         chunk = _decode(event.data)
         if chunk is None:
-            return
+            return ()
         if error := chunk.get("error") or (event.name == "error" and chunk):
             raise upstream_error(error)
+        if not self.progress:
+            self.first_chunk = chunk
         self.progress += 1
+        if plain := _plain_text(chunk):
+            text = self._text.feed(plain)
+            return (TextDelta(text),) if text else ()
+        return self._read_chunk(chunk)
+
+    def ended(self) -> StreamEnded:
+        """Return how the provider finished. With tool calls, `stop` reads `tool_calls`, as most providers say it."""
+        calls = self._tool_calls.calls()
+        if calls and self.finish_reason in _FINISH_REASONS_BESIDE_CALLS:
+            return StreamEnded("tool_calls", calls)
+        return StreamEnded(self.finish_reason, calls)
+
+    def _read_chunk(self, chunk: Mapping[str, Any]) -> Iterator[ModelEvent]:
         yield from self._read_choices(chunk)
         yield from self._read_usage(chunk.get("usage"))
 
@@ -61,6 +85,8 @@ class ChunkReader:
                 continue
             if isinstance(delta := choice.get("delta"), dict):
                 yield from self._with_whole_characters(_read_delta(delta))
+                if fragments := delta.get("tool_calls"):
+                    yield from self._tool_calls.feed(fragments)
             if isinstance(reason := choice.get("finish_reason"), str) and reason:
                 if reason in _FINISH_REASONS_OF_FAILURE:
                     raise upstream_error({"type": f"finish_reason {reason}"})
@@ -82,15 +108,37 @@ class ChunkReader:
             yield usage
 
 
-def _decode(data: str) -> dict[str, Any] | None:
+def _decode(data: bytes) -> dict[str, Any] | None:
     """Return the chunk, or None for text that is no object: some gateways ping with `data: ping`."""
-    if not data.lstrip().startswith("{"):
+    if not data.lstrip().startswith(b"{"):
         return None
     try:
-        chunk = json.loads(data)
+        chunk: dict[str, Any] = orjson.loads(data)
+    except ValueError:
+        chunk = _decode_leniently(data)
+    return chunk
+
+
+def _decode_leniently(data: bytes) -> dict[str, Any]:
+    """Return the chunk, also with half a character in it or NaN, which the fast parser refuses."""
+    try:
+        chunk: dict[str, Any] = json.loads(data.decode("utf-8", "replace"))
     except ValueError as error:
-        raise ModelBadResponse(f"a chunk of {len(data)} characters is broken JSON") from error
-    return chunk if isinstance(chunk, dict) else None
+        raise ModelBadResponse(f"a chunk of {len(data)} bytes is broken JSON") from error
+    return chunk
+
+
+def _plain_text(chunk: Mapping[str, Any]) -> str:
+    """Return the text of a chunk that says nothing else, as nearly all do; empty when it has to be read closely."""
+    try:
+        (choice,) = chunk["choices"]
+        delta = choice["delta"]
+        text = delta["content"]
+        if choice["index"] != 0 or choice.get("finish_reason") or chunk.get("usage") or type(text) is not str:
+            return ""
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ""
+    return "" if len(delta) > 1 and any(delta.get(name) for name in _BESIDE_TEXT) else text
 
 
 def _read_delta(delta: Mapping[str, Any]) -> Iterator[ModelEvent]:

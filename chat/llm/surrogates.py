@@ -14,8 +14,13 @@ class SurrogateJoiner:
     def feed(self, text: str) -> str:
         """Return what can be shown of the text so far not shown; possibly empty, always encodable."""
         text, self._half = self._half + text, ""
-        if text.isascii():
-            return text
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return self._join(text)
+        return text
+
+    def _join(self, text: str) -> str:
         if "\ud800" <= text[-1] <= "\udbff":
             text, self._half = text[:-1], text[-1]
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

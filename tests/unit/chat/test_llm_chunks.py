@@ -15,7 +15,10 @@ from chat.llm.port import (
     ModelRefusedCredentials,
     ModelServerError,
     ReasoningDelta,
+    StreamEnded,
     TextDelta,
+    ToolCall,
+    ToolCallDelta,
     UsageReported,
 )
 from chat.llm.sse_decoder import ServerEvent
@@ -23,7 +26,7 @@ from chat.llm.sse_decoder import ServerEvent
 
 def read(reader: ChunkReader, *chunks: dict[str, Any] | str, name: str = "") -> list[ModelEvent]:
     texts = [chunk if isinstance(chunk, str) else json.dumps(chunk) for chunk in chunks]
-    return [event for text in texts for event in reader.read(ServerEvent(name, text))]
+    return [event for text in texts for event in reader.read(ServerEvent(name, text.encode()))]
 
 
 def delta(**fields: Any) -> dict[str, Any]:
@@ -52,6 +55,12 @@ def finish(reason: Any) -> dict[str, Any]:
             [ReasoningDelta("hm")],
         ),
         ({"content": 5, "tool_calls": None}, []),
+        ({"content": "hi", "reasoning_content": None, "tool_calls": [], "role": "assistant"}, [TextDelta("hi")]),
+        ({"content": "hi", "refusal": "no"}, [TextDelta("hi"), TextDelta("no")]),
+        (
+            {"content": "hi", "tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}]},
+            [TextDelta("hi"), ToolCallDelta(0, "a", "f", "{")],
+        ),
     ],
 )
 def test_read_gives_what_a_delta_says(fields: dict[str, Any], events: list[ModelEvent]) -> None:
@@ -92,6 +101,38 @@ def test_read_remembers_the_finish_reason_and_reads_on(reason: str) -> None:
     assert events == [UsageReported(3, 4, 7)]
     assert reader.finish_reason == reason
     assert reader.is_done
+
+
+def test_read_takes_text_finish_and_usage_from_one_chunk() -> None:
+    reader = ChunkReader()
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    choice = {"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}
+    assert read(reader, {"choices": [choice], "usage": usage}) == [TextDelta("hi"), UsageReported(3, 4, 7)]
+    assert reader.finish_reason == "stop"
+
+
+def test_read_replaces_bytes_that_are_no_text() -> None:
+    data = b'{"choices": [{"index": 0, "delta": {"content": "a\xffb"}}], "usage": {"prompt_tokens": NaN}}'
+    assert list(ChunkReader().read(ServerEvent("", data))) == [TextDelta("a\ufffdb")]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"), [("stop", "tool_calls"), ("function_call", "tool_calls"), ("length", "length")]
+)
+def test_ended_says_that_tools_are_called(said: str, reason: str) -> None:
+    reader = ChunkReader()
+    read(
+        reader, delta(tool_calls=[{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}]), finish(said)
+    )
+    assert reader.ended() == StreamEnded(reason, (ToolCall("a", "f", "{}"),))
+
+
+def test_read_gives_what_was_said_before_the_failure_in_the_same_chunk() -> None:
+    chunk = {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "error"}]}
+    events = iter(ChunkReader().read(ServerEvent("", json.dumps(chunk).encode())))
+    assert next(events) == TextDelta("hi")
+    with pytest.raises(ModelServerError):
+        next(events)
 
 
 def test_read_does_not_take_done_for_a_finish_reason() -> None:

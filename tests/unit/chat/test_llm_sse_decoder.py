@@ -16,8 +16,18 @@ def decoded(body: bytes, *, size: int) -> list[ServerEvent]:
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_feed_gives_the_same_events_however_the_bytes_are_cut(size: int, line_end: str) -> None:
     body = 'data: {"a":"课👍🏽"}\n\n: ping\n\nevent: error\ndata: x\ndata:y\n\ndata: [DONE]\n\n'
-    expected = [ServerEvent("", '{"a":"课👍🏽"}'), ServerEvent("error", "x\ny"), ServerEvent("", "[DONE]")]
+    expected = [
+        ServerEvent("", '{"a":"课👍🏽"}'.encode()),
+        ServerEvent("error", b"x\ny"),
+        ServerEvent("", b"[DONE]"),
+    ]
     assert decoded(body.replace("\n", line_end).encode(), size=size) == expected
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+def test_feed_follows_a_body_that_changes_its_line_ends(size: int) -> None:
+    body = b'data: {"a":1}\n\ndata: {"b":\r\ndata: 2}\r\n\r\ndata: {"c":3}\n\n\ndata: {"d":4}\r\r'
+    assert [event.data for event in decoded(body, size=size)] == [b'{"a":1}', b'{"b":\n2}', b'{"c":3}', b'{"d":4}']
 
 
 def test_feed_ignores_events_without_data() -> None:
@@ -25,13 +35,13 @@ def test_feed_ignores_events_without_data() -> None:
 
 
 def test_finish_completes_an_event_without_its_blank_line() -> None:
-    assert decoded(b"data: last", size=4) == [ServerEvent("", "last")]
+    assert decoded(b"data: last", size=4) == [ServerEvent("", b"last")]
 
 
 def test_feed_gives_an_event_as_soon_as_it_is_complete() -> None:
     decoder = SseDecoder()
     assert decoder.feed(b"data: a\n") == []
-    assert decoder.feed(b"\n") == [ServerEvent("", "a")]
+    assert decoder.feed(b"\n") == [ServerEvent("", b"a")]
 
 
 def test_foreign_line_count_tells_a_body_that_is_no_event_stream() -> None:

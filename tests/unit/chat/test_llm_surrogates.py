@@ -32,6 +32,6 @@ def test_read_yields_text_that_can_be_stored_when_chunks_cut_a_character():
     events = [
         event
         for piece in (r"ok \ud83d", r"\ude00", r"\ud83d")
-        for event in reader.read(ServerEvent(name="", data=data % piece))
+        for event in reader.read(ServerEvent(name="", data=(data % piece).encode()))
     ]
     assert events == [TextDelta("ok "), TextDelta("😀")]
