@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import httpx2
 import openai
-from openai.types.chat import ChatCompletionMessageParam
+import orjson
 
 from chat.llm.answer_body import AnswerBody, Patience
 from chat.llm.failures import translated
@@ -28,6 +28,7 @@ from chat.llm.port import (
     ModelTimedOut,
     ReasoningDelta,
     TextDelta,
+    ToolCallDelta,
 )
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ class OpenAIConfig:
     base_url: str  # empty: the openai client's own default
     api_key: str = field(repr=False)
     models: Mapping[str, str]  # alias -> the provider's name
+    # OpenAI's thinking models take max_completion_tokens alone, most others know max_tokens alone.
+    max_tokens_field: str = "max_tokens"
     thinking_field: str = ""  # how this provider is told to think: one of THINKING_FIELDS, or not at all
     connect_timeout_seconds: float = 5.0
     silence_timeout_seconds: float = 60.0
@@ -83,7 +86,7 @@ class OpenAIChatModel:
             try:
                 async with aclosing(self._attempt(request)) as events:
                     async for event in events:
-                        has_spoken = has_spoken or isinstance(event, TextDelta | ReasoningDelta)
+                        has_spoken = has_spoken or isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta)
                         yield event
                 return
             except ModelError as error:
@@ -121,18 +124,35 @@ class OpenAIChatModel:
             raise ModelRejectedRequest(f"no model stands behind the alias {request.model[:40]!r}")
         try:
             async with asyncio.timeout(self._config.connect_timeout_seconds + self._config.silence_timeout_seconds):
-                answer = await self._client().chat.completions.with_raw_response.create(
-                    model=name,
-                    messages=_wire_messages(request),
+                # Not chat.completions.create: it walks through every message by its type hints, which takes longer
+                # than all else in a call, and longer still with each message of the history.
+                response = await self._client().post(
+                    "/chat/completions",
+                    cast_to=httpx2.Response,
+                    content=orjson.dumps(self._wire_body(request, name)),
                     stream=True,
-                    stream_options={"include_usage": True},
-                    extra_body=_thinking_fields(request.thinking, self._config.thinking_field),
+                    stream_cls=openai.AsyncStream[object],
                 )
         except TimeoutError as error:
             raise ModelTimedOut("silent after the request was sent") from error
         except (openai.APIError, httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise translated(error) from error
-        return answer.http_response
+        return cast(httpx2.Response, response)
+
+    def _wire_body(self, request: ModelRequest, name: str) -> dict[str, object]:
+        config = self._config
+        body: dict[str, object] = {
+            "model": name,
+            "messages": _wire_messages(request),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if request.max_output_tokens is not None:
+            body[config.max_tokens_field] = request.max_output_tokens
+        if config.thinking_field and request.thinking != "auto":
+            enabled, disabled = THINKING_FIELDS[config.thinking_field]
+            body[config.thinking_field] = enabled if request.thinking == "true" else disabled
+        return body
 
     def _client(self) -> openai.AsyncOpenAI:
         loop = asyncio.get_running_loop()
@@ -171,15 +191,8 @@ class OpenAIChatModel:
         return backoff * _RANDOM.uniform(0.5, 1.0)
 
 
-def _wire_messages(request: ModelRequest) -> list[ChatCompletionMessageParam]:
+def _wire_messages(request: ModelRequest) -> list[dict[str, str]]:
     messages = [{"role": str(message.role), "content": message.content} for message in request.messages]
     if request.system_prompt:
         messages.insert(0, {"role": "system", "content": request.system_prompt})
-    return cast(list[ChatCompletionMessageParam], messages)
-
-
-def _thinking_fields(thinking: str, name: str) -> dict[str, object] | None:
-    if not name or thinking == "auto":
-        return None
-    enabled, disabled = THINKING_FIELDS[name]
-    return {name: enabled if thinking == "true" else disabled}
+    return messages

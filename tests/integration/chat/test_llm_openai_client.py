@@ -133,6 +133,20 @@ async def test_stream_tells_the_provider_to_think_in_its_own_field(
     assert {name: body[name] for name in body if name not in {"model", "stream", "stream_options", "messages"}} == sent
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({}, "max_tokens"), ({"max_tokens_field": "max_completion_tokens"}, "max_completion_tokens")],
+)
+async def test_stream_bounds_the_answer_in_the_providers_own_field(
+    scripted: ScriptedModel, options: dict[str, str], name: str
+) -> None:
+    async with connected(scripted.base_url, "tokens=1", **options) as model:
+        await collect(model, asking(max_output_tokens=64))
+        await collect(model, asking())
+    bounded, unbounded = scripted.seen()["bodies"]
+    assert bounded == unbounded | {name: 64}
+
+
 async def test_stream_refuses_an_unknown_alias_without_a_call(scripted: ScriptedModel) -> None:
     async with connected(scripted.base_url, "") as model:
         with pytest.raises(ModelRejectedRequest):
