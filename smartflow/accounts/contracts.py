@@ -83,6 +83,25 @@ class ModelCall:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SumDifference:
+    """A sum that is not what its rows add up to."""
+
+    table: str
+    id: int
+    column: str
+    stored: int
+    computed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRows:
+    """One step of comparing: what differs in it, and the last primary key it looked at; None behind the last row."""
+
+    differences: tuple[SumDifference, ...]
+    last_id: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenUse:
     """Tokens that one purpose or one conversation took."""
 

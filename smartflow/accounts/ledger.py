@@ -1,17 +1,19 @@
-"""The token ledger: one row per call to a model, grant and adjustment, only ever appended.
+"""The token ledger: one row per call to a model, grant and adjustment, only ever appended; and the sums made from it.
 
-Called by consumers, thousands of entries a second when the outbox catches up: hence SQL instead of models, which would
-take most of their time. Knows no event and no conversation.
+record_calls is called by consumers, thousands of entries a second when the outbox catches up: hence SQL instead of
+models, which would take most of their time. Knows no event and no conversation.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import Model, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 
-from smartflow.accounts.contracts import EntryKind, ModelCall
-from smartflow.accounts.models import TokenLedgerEntry
+from smartflow.accounts.contracts import ComparedRows, EntryKind, ModelCall, SumDifference
+from smartflow.accounts.models import TokenHold, TokenLedgerEntry, TokenWindow, User
 
 # One INSERT's worth: SQLite refuses a statement of more than 32,766 values.
 _PORTION_ROWS = 1500
@@ -24,6 +26,12 @@ _INSERT = (
     " VALUES "
 )
 _ROW = "(" + "%s, " * 13 + "'', NULL, %s, NULL, %s)"
+
+# The sums that the ledger and the holds can prove.
+_COMPARED: Mapping[type[Model], tuple[str, ...]] = {
+    User: ("token_usage",),
+    TokenWindow: ("used_tokens", "held_tokens", "granted_tokens"),
+}
 
 
 class NewEntry(NamedTuple):
@@ -86,3 +94,105 @@ def record_calls(*, entries: Sequence[NewEntry]) -> None:
                     str(text_of(entry.created_at)),
                 )
             cursor.execute(_INSERT + ", ".join([_ROW] * len(portion)), values)
+
+
+def sum_tokens_of_conversations(*, conversation_ids: Collection[str]) -> Mapping[str, int]:
+    """Return what the ledger says each of the conversations took; 0 for one without a row. One statement, by index."""
+    return _sums_by("conversation_id", conversation_ids)
+
+
+def sum_tokens_of_runs(*, run_ids: Collection[str]) -> Mapping[str, int]:
+    """Return what the ledger says each of the runs took; 0 for one without a row. One statement, by index."""
+    return _sums_by("run_id", run_ids)
+
+
+def compare_users(*, after_id: int = 0, limit: int = 500) -> ComparedRows:
+    """
+    Compare users.token_usage with the ledger, for the `limit` users that follow that primary key.
+
+    Transaction: one statement, so that it sees each user's sum and rows as of one moment: traffic is no difference.
+    Shape:       ask again with last_id until it is None.
+    """
+    rows = list(_users().filter(pk__gt=after_id).order_by("pk")[:limit])
+    return _compared(rows, limit)
+
+
+def compare_windows(*, after_id: int = 0, limit: int = 500) -> ComparedRows:
+    """
+    Compare the windows' used, held and granted tokens with their holds and rows of the ledger, as compare_users does.
+
+    Shape: differences in up to three columns of a window; ask again with last_id until it is None.
+    """
+    rows = list(_windows().filter(pk__gt=after_id).order_by("pk")[:limit])
+    return _compared(rows, limit)
+
+
+def repair_user(*, user_id: int) -> tuple[SumDifference, ...]:
+    """
+    Set users.token_usage to what the ledger says, if it still differs; return what was mended.
+
+    Transaction: its own, with the user locked: whoever adds to the ledger adds to the user too and waits.
+    Twice:       safe; the second time mends nothing.
+    """
+    with transaction.atomic():
+        User.objects.select_for_update().filter(pk=user_id).values_list("pk").first()
+        return _repair(_users().filter(pk=user_id))
+
+
+def repair_window(*, window_id: int) -> tuple[SumDifference, ...]:
+    """
+    Set a window's used, held and granted tokens to what its rows say, where they still differ, and return those.
+
+    Transaction: its own, with the window locked: holds and settlements wait.
+    Twice:       safe; the second time mends nothing.
+    """
+    with transaction.atomic():
+        TokenWindow.objects.select_for_update().filter(pk=window_id).values_list("pk").first()
+        return _repair(_windows().filter(pk=window_id))
+
+
+def _sums_by(column: str, values: Collection[str]) -> Mapping[str, int]:
+    counted = TokenLedgerEntry.objects.filter(~Q(kind=EntryKind.GRANT), **{f"{column}__in": list(values)})
+    sums = dict(counted.values_list(column).annotate(tokens=Sum("total_tokens")))
+    return {value: sums.get(value, 0) for value in values}
+
+
+def _users() -> QuerySet[User]:
+    own = TokenLedgerEntry.objects.filter(user_id=OuterRef("pk")).exclude(kind=EntryKind.GRANT)
+    return User.objects.only("token_usage").annotate(computed_token_usage=_sum_of(own, "user_id", "total_tokens"))
+
+
+def _windows() -> QuerySet[TokenWindow]:
+    holds = TokenHold.objects.filter(window_id=OuterRef("pk"))
+    entries = TokenLedgerEntry.objects.filter(window_id=OuterRef("pk"))
+    adjusted = _sum_of(entries.filter(kind=EntryKind.ADJUST), "window_id", "total_tokens")
+    return TokenWindow.objects.annotate(
+        computed_used_tokens=_sum_of(holds, "window_id", "charged_tokens") + adjusted,
+        computed_held_tokens=_sum_of(holds.filter(settled_at__isnull=True), "window_id", "tokens"),
+        computed_granted_tokens=_sum_of(entries.filter(kind=EntryKind.GRANT), "window_id", "total_tokens"),
+    )
+
+
+def _sum_of(rows: QuerySet[Any], group: str, column: str) -> Coalesce:
+    return Coalesce(Subquery(rows.order_by().values(group).annotate(tokens=Sum(column)).values("tokens")), 0)
+
+
+def _differences(row: Model) -> Iterator[SumDifference]:
+    for column in _COMPARED[type(row)]:
+        stored, computed = getattr(row, column), int(getattr(row, f"computed_{column}"))
+        if stored != computed:
+            yield SumDifference(table=row._meta.db_table, id=row.pk, column=column, stored=stored, computed=computed)
+
+
+def _compared(rows: Sequence[Model], limit: int) -> ComparedRows:
+    found = tuple(difference for row in rows for difference in _differences(row))
+    return ComparedRows(differences=found, last_id=rows[-1].pk if len(rows) == limit else None)
+
+
+def _repair(rows: QuerySet[Any]) -> tuple[SumDifference, ...]:
+    found = tuple(difference for row in rows for difference in _differences(row))
+    if found:
+        rows.model._default_manager.filter(pk=found[0].id).update(
+            **{difference.column: difference.computed for difference in found}
+        )
+    return found
