@@ -12,6 +12,7 @@ def build_openai_model() -> OpenAIChatModel:
             base_url=settings.OPENAI_BASE_URL,
             api_key=settings.OPENAI_API_KEY,
             models=settings.CHAT_MODELS,
+            max_tokens_field=settings.CHAT_MAX_TOKENS_FIELD,
             thinking_field=settings.CHAT_THINKING_FIELD,
             connect_timeout_seconds=settings.CHAT_CONNECT_TIMEOUT_SECONDS,
             silence_timeout_seconds=settings.CHAT_SILENCE_TIMEOUT_SECONDS,

@@ -87,6 +87,7 @@ WRONG = [
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector", "https://"),
     ("SMARTFLOW_LOG_LEVEL", "loud", "none of DEBUG, INFO, WARNING, ERROR"),
     ("CHAT_THINKING_FIELD", "think", "none of thinking, "),
+    ("CHAT_MAX_TOKENS_FIELD", "tokens", "none of max_tokens, "),
     ("OUTBOX_TOPIC_PREFIX", "smart flow", "letters, digits, dots"),
     ("OUTBOX_TOPIC_PREFIX", "x" * 201, "letters, digits, dots"),
 ]
