@@ -219,6 +219,8 @@ class TokenLedgerEntry(models.Model):
             models.Index(fields=["conversation_id"], name="idx_ledger_conversation"),
             # serves: a run's entries
             models.Index(fields=["run_id"], name="idx_ledger_run"),
+            # serves: what operators granted and adjusted, among millions of calls
+            models.Index(fields=["kind"], name="idx_ledger_kind"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["entry_key"], name="uk_ledger_entry_key"),

@@ -177,6 +177,10 @@ class Migration(migrations.Migration):
             model_name="tokenledgerentry",
             index=models.Index(fields=["run_id"], name="idx_ledger_run"),
         ),
+        migrations.AddIndex(
+            model_name="tokenledgerentry",
+            index=models.Index(fields=["kind"], name="idx_ledger_kind"),
+        ),
         migrations.AddConstraint(
             model_name="tokenledgerentry",
             constraint=models.UniqueConstraint(fields=("entry_key",), name="uk_ledger_entry_key"),
