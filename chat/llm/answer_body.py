@@ -1,11 +1,11 @@
 """One response's body, read until the provider has finished, gone silent or broken off.
 
-Called by openai_client.py for each attempt; the reader of chunks says what the bytes mean, this says how long to wait
-for the next ones.
+Called by openai_client.py and normalising_transport.py for each attempt; the reader of chunks says what the bytes mean,
+this says how long to wait for the next ones.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import anyio
@@ -37,6 +37,11 @@ class AnswerBody:
         self._patience = patience
         self._decoder = SseDecoder()
         self._reader = ChunkReader()
+
+    @property
+    def first_chunk(self) -> Mapping[str, object]:
+        """The first chunk that came, empty before it: it names the answer and the model."""
+        return self._reader.first_chunk
 
     async def events(self) -> AsyncGenerator[ModelEvent, None]:
         """

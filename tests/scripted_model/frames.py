@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.scripted_model.scenario import Scenario
+from tests.scripted_model.tool_calls import deltas_of
 
 _ZH = "明天上午九点有高等数学课，请记得带作业。"
 _EMOJI = "好的👍🏽，周三🗓️ 去图书馆📚，和👩‍👩‍👧一起🎉。"
@@ -62,6 +63,9 @@ class _Builder:
             self.chunk({self.scenario.reasoning_field: f"thought {number} "})
             for number in range(1, self.scenario.reasoning + 1)
         ]
+        if self.scenario.tools:
+            calls = [self.chunk({"content": None, "tool_calls": call}) for call in deltas_of(self.scenario.tools)]
+            return Frames(tuple(head), tuple(calls), tuple(self.tail(len(calls))))
         content = [
             self.chunk(self.delta(piece), usage=self.running(number, is_last=number == len(pieces)))
             for number, piece in enumerate(pieces, start=1)
@@ -73,7 +77,8 @@ class _Builder:
     def delta(self, piece: str) -> dict[str, Any]:
         if self.scenario.refusal:
             return {"content": None, "refusal": piece}
-        return {"content": [{"type": "text", "text": piece}] if self.scenario.content == "list" else piece}
+        thought = {self.scenario.reasoning_field: "hm "} if self.scenario.beside else {}
+        return thought | {"content": [{"type": "text", "text": piece}] if self.scenario.content == "list" else piece}
 
     def tail(self, count: int) -> list[bytes]:
         frames = []

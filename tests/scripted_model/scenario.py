@@ -24,6 +24,8 @@ class Scenario:
     reasoning: int = 0  # so many reasoning chunks first
     reasoning_field: str = "reasoning_content"
     content: str = "text"  # text | list
+    beside: bool = False  # every content chunk carries a thought, too
+    tools: str = ""  # calls two tools first, in a form of tool_calls.py; text once their results are sent
     refusal: bool = False  # the text comes as a refusal
     finish: str = "stop"  # `none` leaves it out
     usage: str = "own"  # own | last | content | after | none | null | zero | running

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from tests.scripted_model.frames import Frames, answer_text, build_frames, encode
@@ -75,6 +76,8 @@ class ScriptedServer:
         except ScenarioMisspelled as error:
             await _answer_json(send, _error("scenario_misspelled", str(error)), status=400)
             return
+        if scenario.tools and body["messages"][-1].get("role") == "tool":
+            scenario = replace(scenario, tools="", finish="stop")
         if scenario.status != 200 and self._is_refused(scenario, body["model"]):
             await _answer_refusal(send, scenario)
         elif scenario.not_sse:
