@@ -1,47 +1,33 @@
-"""The operators' pages of users, their token sessions and the log of what operators did.
+"""The operators' pages of users and groups.
 
 Users are never deleted here: that would take every conversation along in one request. They are switched off instead,
 which ends their tokens too.
 """
 
-from typing import Any, cast
+from typing import Any
 
-from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
-from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from smartflow.accounts import operations
-from smartflow.accounts.contracts import AuthenticatedUser
+from smartflow.accounts.admin.sessions import as_actor, state_line
 from smartflow.accounts.models import TokenSession, User
-from smartflow.api.keyset_admin import (
-    KeysetAdmin,
-    ReadOnlyKeysetAdmin,
-    coloured_label,
-    column,
-    operator_action,
-    short_id,
-)
+from smartflow.api.keyset_admin import KeysetAdmin, column
 from smartflow.kernel.clock import utc_now
 
 SESSIONS_SHOWN = 20
-END_SESSION = "accounts.end_tokensession"
 POWERS = ("is_staff", "is_superuser", "groups")
-SESSION_COLOURS = {"live": "success", "ended": "default", "expired": "default"}
-SESSION_STATES: dict[str, Any] = {"live": _("live"), "ended": _("ended"), "expired": _("expired")}
 
 admin.site.unregister(Group)
 
@@ -60,7 +46,7 @@ class PasswordForm(AdminPasswordChangeForm):  # type: ignore[misc]
         if commit:
             with transaction.atomic():
                 user.save(update_fields=["password"])
-                operations.end_all_sessions(by=_as_actor(user), keep_current=False, now=utc_now())
+                operations.end_all_sessions(by=as_actor(user=user), keep_current=False, now=utc_now())
         return user
 
 
@@ -132,7 +118,7 @@ class UserAdmin(DjangoUserAdmin, KeysetAdmin):  # type: ignore[misc, type-arg]
         if object_id.isascii() and object_id.isdigit() and request.user.has_perm("accounts.view_tokensession"):
             now = utc_now()
             rows = TokenSession.objects.filter(user_id=int(object_id)).order_by("-created_at", "-id")[:SESSIONS_SHOWN]
-            sessions = [{"session": row, **_state_line(row, now)} for row in rows]
+            sessions = [{"session": row, **state_line(session=row, now=now)} for row in rows]
         context = {**(extra_context or {}), "sessions": sessions, "sessions_of": object_id}
         response: HttpResponse = super().change_view(request, object_id, form_url, context)
         return response
@@ -150,109 +136,3 @@ class UserAdmin(DjangoUserAdmin, KeysetAdmin):  # type: ignore[misc, type-arg]
             min(share, 100),
             share,
         )
-
-
-@admin.register(TokenSession)
-class TokenSessionAdmin(ReadOnlyKeysetAdmin):
-    """Sign-ins by user, newest first within each (idx_session_user_created); found by session id or user."""
-
-    keyset = ("-user_id", "-created_at", "-id")
-    list_display = (
-        "short_session_id",
-        "user",
-        "state",
-        "ip_address",
-        "user_agent",
-        "created_at",
-        "refreshed_at",
-        "revoke_reason",
-    )
-    list_select_related = ("user",)
-    search_fields = ("id",)
-    search_help_text = _("session id, user name or user id, exact")
-    actions = ("end_sessions",)
-    fields = (
-        ("id", "user"),
-        ("ip_address", "user_agent"),
-        ("state", "revoke_reason"),
-        ("created_at", "refreshed_at"),
-        ("expires_at", "revoked_at"),
-    )
-    readonly_fields = ("state",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[TokenSession]:
-        queryset: QuerySet[TokenSession] = super().get_queryset(request)
-        return queryset.select_related("user").defer("user__password", "refresh_jti")
-
-    def find(self, request: HttpRequest, queryset: QuerySet[TokenSession], term: str) -> QuerySet[TokenSession]:
-        if TokenSession.objects.filter(pk=term).exists():
-            return queryset.filter(pk=term)
-        ids = list(User.objects.filter(username=term).values_list("pk", flat=True))
-        if term.isascii() and term.isdigit() and len(term) < 10:
-            ids.append(int(term))
-        return queryset.filter(user_id__in=ids)
-
-    def has_end_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the operator may end sessions of users."""
-        return request.user.has_perm(END_SESSION)
-
-    @operator_action(description=_("End the sessions"), permissions=["end"])
-    def end_sessions(self, request: HttpRequest, queryset: QuerySet[TokenSession]) -> None:
-        """End the ticked sessions; their tokens are refused from now on."""
-        now = utc_now()
-        live = list(queryset.filter(revoked_at__isnull=True, expires_at__gt=now)[: self.list_per_page])
-        with transaction.atomic():
-            for session in live:
-                operations.end_session(
-                    by=_as_actor(session.user, session.pk), session_id=session.pk, now=now, reason="ended_by_operator"
-                )
-                LogEntry.objects.create(
-                    user_id=cast(int, request.user.pk),
-                    content_type=ContentType.objects.get_for_model(TokenSession),
-                    object_id=session.pk,
-                    object_repr=f"session of {session.user}",
-                    action_flag=CHANGE,
-                    change_message="ended by an operator",
-                )
-        ended = len(live)
-        text = ngettext("%(ended)d session was ended.", "%(ended)d sessions were ended.", ended) % {"ended": ended}
-        self.message_user(request, text, messages.SUCCESS if ended else messages.WARNING)
-
-    @column(description=_("session"))
-    def short_session_id(self, session: TokenSession) -> str:
-        return short_id(session.pk)
-
-    @column(description=_("state"))
-    def state(self, session: TokenSession) -> str:
-        name = _state_of(session, utc_now())
-        return coloured_label(SESSION_STATES[name], SESSION_COLOURS[name])
-
-
-@admin.register(LogEntry)
-class LogEntryAdmin(ReadOnlyKeysetAdmin):
-    """What operators did, newest first; found by operator."""
-
-    keyset = ("-id",)
-    list_display = ("action_time", "user", "content_type", "object_repr", "change_message")
-    list_select_related = ("user", "content_type")
-    search_fields = ("user__username",)
-    search_help_text = _("operator's user name, exact")
-
-    def find(self, request: HttpRequest, queryset: QuerySet[LogEntry], term: str) -> QuerySet[LogEntry]:
-        return queryset.filter(user_id__in=list(User.objects.filter(username=term).values_list("pk", flat=True)))
-
-
-def _state_of(session: TokenSession, now: Any) -> str:
-    if session.revoked_at is not None:
-        return "ended"
-    return "live" if session.expires_at > now else "expired"
-
-
-def _state_line(session: TokenSession, now: Any) -> dict[str, Any]:
-    name = _state_of(session, now)
-    url = reverse("admin:accounts_tokensession_change", args=[session.pk])
-    return {"state": SESSION_STATES[name], "colour": SESSION_COLOURS[name], "url": url}
-
-
-def _as_actor(user: User, session_id: str = "") -> AuthenticatedUser:
-    return AuthenticatedUser(user_id=user.pk, session_id=session_id, username=user.username)
