@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncGenerator
 
 from chat.contracts import Role
+from chat.llm.offline_extracts import extract_summary, extract_title
 from chat.llm.port import ModelEvent, ModelRequest, StreamEnded, TextDelta, UsageReported
 from chat.memory.budget import estimate_prompt, estimate_text
 
@@ -54,8 +55,10 @@ class OfflineChatModel:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """See ChatModel.stream. Usage is counted by the estimate rule, which is this model's own tokenizer."""
         answer = compose_answer(request)
+        # Nobody watches a title or a summary being written.
+        delay_seconds = self._delay_seconds if request.purpose == "answer" else 0
         for token in _TOKENS.findall(answer):
-            await asyncio.sleep(self._delay_seconds)
+            await asyncio.sleep(delay_seconds)
             yield TextDelta(token)
         prompt_tokens = estimate_prompt(request.messages, system_prompt=request.system_prompt)
         completion_tokens = estimate_text(answer)
@@ -68,6 +71,10 @@ class OfflineChatModel:
 
 def compose_answer(request: ModelRequest) -> str:
     """Return the whole answer, in Chinese when the last message holds Han characters, else in English."""
+    if request.purpose == "title":
+        return extract_title(request.messages)
+    if request.purpose == "summary":
+        return extract_summary(request.messages, max_tokens=request.max_output_tokens)
     said = [message.content for message in request.messages if message.role is Role.USER]
     last = said[-1] if said else ""
     text = _CHINESE if _IS_CHINESE.search(last) else _ENGLISH

@@ -90,3 +90,65 @@ def test_compose_answer_follows_the_last_message_and_counts_the_earlier_ones() -
 def test_compose_answer_bounds_the_quote_and_leaves_braces_alone() -> None:
     assert "“" + "x" * MAX_QUOTE_CHARACTERS + "…”" in compose_answer(asking("x" * 300_000))
     assert "“{quote} {0} %s”" in compose_answer(asking("{quote} {0} %s"))
+
+
+def said(role: Role, content: str) -> HistoryMessage:
+    return HistoryMessage(role=role, content=content)
+
+
+@pytest.mark.parametrize(
+    ("message", "title"),
+    [
+        ("When is my exam? I forgot.", "When is my exam"),
+        ("  Plan\nmy week  ", "Plan my week"),
+        ("Please tell me about the university library opening hours", "Please tell me about the"),
+        ("明天上午九点有高等数学课，请记得带作业。谢谢", "明天上午九点有高等数学课，请记得带作业"),
+        ("课" * 100, "课" * 24),
+        ("https://example.test/a/very/long/address/without/a/blank", "https://example.test/a/v"),
+        ("Version 3.5 is out. Good?", "Version 3.5 is out"),
+        ("user: 明天有课吗？\nassistant: 有，九点。\nuser: 谢谢", "明天有课吗"),
+        ("Name this conversation.\n- User: Move my lecture\n- Assistant: Done.", "Move my lecture"),
+        ("", ""),
+    ],
+)
+async def test_stream_gives_the_users_first_words_for_a_title(message: str, title: str) -> None:
+    request = ModelRequest(model="worker", messages=(said(Role.USER, message),), purpose="title")
+    events = await answered(request)
+    assert text_of(events) == title
+    assert events[-1] == StreamEnded("stop")
+
+
+async def test_stream_gives_a_title_from_the_first_message_of_a_conversation() -> None:
+    messages = (said(Role.USER, "Buy milk"), said(Role.ASSISTANT, "Noted."), said(Role.USER, "Thanks"))
+    request = ModelRequest(model="worker", messages=messages, purpose="title")
+    assert text_of(await answered(request)) == "Buy milk"
+
+
+async def test_stream_gives_what_was_said_for_a_summary() -> None:
+    messages = (said(Role.USER, "Buy milk\n\n  and   bread"), said(Role.ASSISTANT, "好的"))
+    request = ModelRequest(model="worker", messages=messages, purpose="summary")
+    assert text_of(await answered(request)) == "Buy milk\nand bread\n好的"
+
+
+@pytest.mark.parametrize(("max_tokens", "limit"), [(None, 1200), (100, 100), (5000, 1200)])
+async def test_stream_bounds_a_summary_and_keeps_its_beginning_and_end(max_tokens: int | None, limit: int) -> None:
+    messages = tuple(said(Role.USER, f"line {number} " + "x" * 20) for number in range(1000))
+    request = ModelRequest(model="worker", messages=messages, purpose="summary", max_output_tokens=max_tokens)
+    text = text_of(await answered(request))
+    assert text.startswith("line 0 ")
+    assert "line 999 " in text
+    assert limit / 2 < len(text) <= limit
+    assert estimate_text(text) <= limit
+
+
+async def test_stream_bounds_a_summary_of_one_long_line() -> None:
+    request = ModelRequest(
+        model="worker", messages=(said(Role.USER, "课" * 10_000),), purpose="summary", max_output_tokens=50
+    )
+    assert text_of(await answered(request)) == "课" * 50
+
+
+async def test_stream_does_not_dawdle_when_nobody_watches() -> None:
+    request = ModelRequest(model="worker", messages=(said(Role.USER, "a b c"),), purpose="summary")
+    async with asyncio.timeout(5):
+        assert [event async for event in OfflineChatModel(delay_seconds=60).stream(request)]
