@@ -114,6 +114,18 @@ class RunProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContextStats:
+    """Estimated tokens of what the model was last sent, by part; `total` is their sum, `budget` what was allowed."""
+
+    msg0: int = 0  # rules and tools
+    msg1: int = 0  # the conversation
+    msg2: int = 0  # the workspace of the present stage
+    msg3: int = 0  # state, memory and what the user says now
+    total: int = 0
+    budget: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunResult:
     """How a run ended. `error_code` is empty unless the state is failed."""
 
@@ -123,6 +135,7 @@ class RunResult:
     events: tuple[dict[str, Any], ...] = ()
     error_code: str = ""
     retry_after_seconds: int | None = None
+    stats: ContextStats | None = None  # what the model was sent; None when it was not called
 
     @property
     def total_tokens(self) -> int:
@@ -153,18 +166,6 @@ class HistoryMessage:
 
     role: Role
     content: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContextStats:
-    """Estimated tokens of what the model was last sent, by part; `total` is their sum, `budget` what was allowed."""
-
-    msg0: int = 0  # rules and tools
-    msg1: int = 0  # the conversation
-    msg2: int = 0  # the workspace of the present stage
-    msg3: int = 0  # state, memory and what the user says now
-    total: int = 0
-    budget: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

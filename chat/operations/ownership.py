@@ -1,20 +1,29 @@
-"""Who may write a run: claims, leases and the fence. Every write of an executor goes through `owned`."""
+"""Who may write a run: claims, leases and the fence. Every write of an executor goes through `owned`.
+
+Leases are compared by the database's clock, given as `now`: the clocks of two machines are never compared.
+"""
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.db.models.functions import Coalesce
 
 from chat.contracts import RunProgress, RunState, StartedRun
 from chat.models import ChatRun
+from outbox.database_errors import repeat_on_conflict
 from smartflow.kernel.errors import Conflict
 from smartflow.kernel.text import noop as _
 
 # A run that kills its executor before its first word would otherwise go round for ever.
 MOST_ATTEMPTS = 3
+# A lease that ends later than any lease that is given now was written by a clock that was ahead: it counts as over.
+CLOCK_SLACK_SECONDS = 5.0
 SUMMARY_STAGE = "chat"
 
 
@@ -30,15 +39,37 @@ def owned(*, run: StartedRun) -> QuerySet[ChatRun]:
     return ChatRun.objects.filter(id=run.run_id, is_live=True, owner=run.owner, epoch=run.epoch)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WaitingRun:
+    """A live run without a living owner. `owner` is the dead one's; empty: it never had one, or was given back."""
+
+    run_id: str
+    owner: str
+    epoch: int
+    attempt: int
+
+
+def abandoned(*, now: datetime) -> Q:
+    """Say which live runs have no owner, or one who gave no sign in time."""
+    too_late = now + timedelta(seconds=settings.CHAT_RUN_LEASE_SECONDS + CLOCK_SLACK_SECONDS)
+    return Q(is_live=True) & (Q(lease_until__lt=now) | Q(lease_until__gt=too_late))
+
+
 def claimable(*, now: datetime) -> Q:
     """Say which runs may be executed by whoever takes them: without a living owner, and nothing said yet."""
-    return Q(is_live=True, lease_until__lt=now, has_spoken=False, stop_requested_at=None, attempt__lte=MOST_ATTEMPTS)
+    has_attempts = Q(owner="") | Q(attempt__lt=MOST_ATTEMPTS)
+    return abandoned(now=now) & has_attempts & Q(has_spoken=False, stop_requested_at=None)
 
 
-def list_claimable_runs(*, now: datetime, limit: int) -> list[str]:
+def list_claimable_runs(*, now: datetime, limit: int) -> list[WaitingRun]:
     """Return runs that wait for an executor, the longest waiting first, through idx_run_live_lease."""
-    waiting = ChatRun.objects.filter(claimable(now=now)).order_by("lease_until", "id")
-    return list(waiting.values_list("id", flat=True)[:limit])
+    return list_waiting(ChatRun.objects.filter(claimable(now=now)), limit=limit)
+
+
+def list_waiting(runs: QuerySet[ChatRun], *, limit: int) -> list[WaitingRun]:
+    """Return abandoned runs as plain values, the longest waiting first."""
+    rows = runs.order_by("lease_until", "id").values_list("id", "owner", "epoch", "attempt")
+    return [WaitingRun(run_id=row[0], owner=row[1], epoch=row[2], attempt=row[3]) for row in rows[:limit]]
 
 
 def claim_run(*, run_id: str, owner: str, lease_seconds: float, now: datetime) -> StartedRun | None:
@@ -48,17 +79,21 @@ def claim_run(*, run_id: str, owner: str, lease_seconds: float, now: datetime) -
     Transaction: one guarded UPDATE decides, so of two executors one gets the run. A run whose earlier owner died before
                  the first word counts one more attempt.
     """
-    with transaction.atomic():
-        taken = ChatRun.objects.filter(claimable(now=now), id=run_id).update(
-            # before the owner: MySQL reads the columns that it has set already
-            attempt=Case(When(owner="", then=F("attempt")), default=F("attempt") + 1),
-            owner=owner,
-            epoch=F("epoch") + 1,
-            lease_until=now + timedelta(seconds=lease_seconds),
-        )
-        if not taken:
-            return None
-        return started_run(run=ChatRun.objects.select_related("chat").get(id=run_id))
+
+    def claim() -> StartedRun | None:
+        with transaction.atomic():
+            taken = ChatRun.objects.filter(claimable(now=now), id=run_id).update(
+                # before the owner: MySQL reads the columns that it has set already
+                attempt=Case(When(owner="", then=F("attempt")), default=F("attempt") + 1),
+                owner=owner,
+                epoch=F("epoch") + 1,
+                lease_until=now + timedelta(seconds=lease_seconds),
+            )
+            if not taken:
+                return None
+            return started_run(run=ChatRun.objects.select_related("chat").get(id=run_id))
+
+    return repeat_on_conflict(claim)
 
 
 def save_progress(
@@ -69,22 +104,46 @@ def save_progress(
 
     Transaction: one for all of them, a guarded UPDATE each; runs of one process are saved together, because a commit
                  costs more than the statements.
+    Order:       by id, as in renew_leases: two savers that meet wait for each other and never in a circle.
     Shape:       the ids of the runs that are no longer this owner's; nothing of theirs was written.
     """
-    lost = []
-    with transaction.atomic():
-        for run, progress in sorted(saves, key=lambda save: save[0].run_id):
-            saved = owned(run=run).update(
-                state=RunState.RUNNING,
-                started_at=Coalesce("started_at", Value(now)),
-                output_text=progress.text,
-                output_events=list(progress.events),
-                has_spoken=bool(progress.text or progress.events),
-                prompt_tokens=progress.prompt_tokens,
-                lease_until=now + timedelta(seconds=lease_seconds),
-            )
-            if not saved:
-                lost.append(run.run_id)
+
+    def save() -> frozenset[str]:
+        lost = []
+        with transaction.atomic():
+            for run, progress in sorted(saves, key=lambda save: save[0].run_id):
+                saved = owned(run=run).update(
+                    state=RunState.RUNNING,
+                    started_at=Coalesce("started_at", Value(now)),
+                    output_text=progress.text,
+                    output_events=list(progress.events),
+                    has_spoken=bool(progress.text),
+                    prompt_tokens=progress.prompt_tokens,
+                    lease_until=now + timedelta(seconds=lease_seconds),
+                )
+                if not saved:
+                    lost.append(run.run_id)
+        return frozenset(lost)
+
+    return repeat_on_conflict(save)
+
+
+def renew_leases(*, runs: Sequence[StartedRun], lease_seconds: float, now: datetime) -> frozenset[str]:
+    """
+    Renew the leases of runs that have nothing new to save; one statement for all that one owner has by one epoch.
+
+    Shape: the ids of the runs that are no longer this owner's.
+    """
+    by_fence: dict[tuple[str, int], list[str]] = {}
+    for run in runs:
+        by_fence.setdefault((run.owner, run.epoch), []).append(run.run_id)
+    lost: set[str] = set()
+    for (owner, epoch), run_ids in by_fence.items():
+        mine = ChatRun.objects.filter(id__in=sorted(run_ids), is_live=True, owner=owner, epoch=epoch)
+        until = now + timedelta(seconds=lease_seconds)
+        renewed = repeat_on_conflict(partial(mine.update, lease_until=until))
+        if renewed != len(run_ids):
+            lost |= set(run_ids) - set(mine.values_list("id", flat=True))
     return frozenset(lost)
 
 
