@@ -8,7 +8,7 @@ from django.test import Client
 from chat.contracts import RunState
 from chat.models import AgentChat, ChatHistory, ChatRun
 from outbox.models import Status
-from smartflow.accounts.models import TokenSession, User
+from smartflow.accounts.models import TokenLedgerEntry, TokenSession, User
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.ids import new_uuid
 from tests.outbox_rows import new_row
@@ -95,4 +95,11 @@ def make_session(user, **fields):
         refreshed_at=now,
         expires_at=now + timedelta(days=1),
         **fields,
+    )
+
+
+def make_entry(user, **fields):
+    values = {"conversation_id": new_uuid(), "run_id": new_uuid(), "purpose": "answer", "model": "gpt-4o-mini"}
+    return TokenLedgerEntry.objects.create(
+        entry_key=new_uuid(), user=user, total_tokens=10, actor=user, created_at=utc_now(), **values | fields
     )

@@ -31,6 +31,12 @@ _GROUPS: list[tuple[Any, list[tuple[Any, str, str, str]]]] = [
         _("Accounts"),
         [
             (_("Users"), "admin:accounts_user_changelist", "person", "accounts.view_user"),
+            (
+                _("Token ledger"),
+                "admin:accounts_tokenledgerentry_changelist",
+                "receipt_long",
+                "accounts.view_tokenledgerentry",
+            ),
             (_("Sessions"), "admin:accounts_tokensession_changelist", "devices", "accounts.view_tokensession"),
             (_("Groups"), "admin:auth_group_changelist", "group", "auth.view_group"),
             (_("Operators' log"), "admin:admin_logentry_changelist", "history", "admin.view_logentry"),

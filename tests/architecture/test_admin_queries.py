@@ -6,8 +6,9 @@ from django.test.utils import CaptureQueriesContext
 
 from chat.contracts import RunState
 from outbox.models import KeyHold, Status
+from smartflow.accounts.models import User
 from smartflow.kernel.clock import utc_now
-from tests.admin_rows import make_chat, make_history, make_row, make_run, make_session, operator_client
+from tests.admin_rows import make_chat, make_entry, make_history, make_row, make_run, make_session, operator_client
 from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
@@ -15,6 +16,7 @@ ALL_PERMISSIONS = (
     *("outbox.view_outboxmessage", "outbox.requeue_outboxmessage", "outbox.discard_outboxmessage"),
     *("chat.view_agentchat", "chat.view_chatrun", "chat.view_chathistory", "chat.view_message_text"),
     *("accounts.view_user", "accounts.view_tokensession", "accounts.end_tokensession"),
+    "accounts.view_tokenledgerentry",
 )
 LISTS = {
     "/admin/outbox/outboxmessage/": lambda n: make_row(),
@@ -29,6 +31,9 @@ LISTS = {
     "/admin/chat/chatrun/": lambda n: make_run(make_chat(make_user(f"u{n}")), state=RunState.RUNNING),
     "/admin/chat/chathistory/": lambda n: make_history(make_chat(make_user(f"u{n}"))),
     "/admin/accounts/user/": lambda n: make_user(f"u{n}"),
+    "/admin/accounts/tokenledgerentry/": lambda n: make_entry(make_user(f"u{n}")),
+    "/admin/accounts/tokenledgerentry/?q=operator": lambda n: make_entry(User.objects.get(username="operator")),
+    "/admin/accounts/tokenledgerentry/?kind=usage": lambda n: make_entry(make_user(f"u{n}")),
     "/admin/accounts/tokensession/": lambda n: make_session(make_user(f"u{n}")),
 }
 

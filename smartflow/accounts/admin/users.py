@@ -11,9 +11,10 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -21,8 +22,9 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from smartflow.accounts import operations
+from smartflow.accounts.admin.quota import quota_context, quota_urls
 from smartflow.accounts.admin.sessions import as_actor, state_line
-from smartflow.accounts.models import TokenSession, User
+from smartflow.accounts.models import TokenSession, TokenWindow, User
 from smartflow.api.keyset_admin import KeysetAdmin, column
 from smartflow.kernel.clock import utc_now
 
@@ -65,17 +67,28 @@ class UserAdmin(DjangoUserAdmin, KeysetAdmin):  # type: ignore[misc, type-arg]
     autocomplete_fields = ("groups",)
     search_fields = ("username",)
     search_help_text = _("user name or user id, exact")
-    readonly_fields = ("quota", "token_usage", "last_reset_at", "date_joined", "last_login")
-    change_form_outer_after_template = "accounts/user_sessions.html"
+    readonly_fields = ("quota", "token_usage", "last_reset_at", "time_zone", "date_joined", "last_login")
+    change_form_outer_after_template = "accounts/user_after.html"
     fieldsets = (
         (_("User"), {"fields": (("username", "phone_number"), "password")}),
-        (_("Quota"), {"fields": (("token_limit", "token_usage"), ("quota", "last_reset_at"))}),
+        (_("Quota"), {"fields": (("token_limit", "token_usage"), ("quota", "last_reset_at"), "time_zone")}),
         (_("Permissions"), {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
         (_("When"), {"fields": (("date_joined", "last_login"),)}),
     )
     add_fieldsets = (
         (None, {"fields": ("username", "phone_number", "token_limit", "usable_password", "password1", "password2")}),
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        current = TokenWindow.objects.filter(user_id=OuterRef("pk"), ends_at__gt=utc_now()).order_by("-starts_at")
+        queryset: QuerySet[User] = super().get_queryset(request)
+        return queryset.annotate(
+            window_used=Subquery(current.values("used_tokens")[:1]),
+            window_granted=Subquery(current.values("granted_tokens")[:1]),
+        )
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*quota_urls(model_admin=self), *super().get_urls()]
 
     def find(self, request: HttpRequest, queryset: QuerySet[User], term: str) -> QuerySet[User]:
         ids = list(User.objects.filter(username=term).values_list("pk", flat=True))
@@ -114,20 +127,21 @@ class UserAdmin(DjangoUserAdmin, KeysetAdmin):  # type: ignore[misc, type-arg]
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        sessions: list[dict[str, Any]] = []
-        if object_id.isascii() and object_id.isdigit() and request.user.has_perm("accounts.view_tokensession"):
-            now = utc_now()
-            rows = TokenSession.objects.filter(user_id=int(object_id)).order_by("-created_at", "-id")[:SESSIONS_SHOWN]
-            sessions = [{"session": row, **state_line(session=row, now=now)} for row in rows]
-        context = {**(extra_context or {}), "sessions": sessions, "sessions_of": object_id}
+        context: dict[str, Any] = {**(extra_context or {}), "sessions_of": object_id}
+        if object_id.isascii() and object_id.isdigit() and self.has_view_permission(request):
+            context |= {
+                **quota_context(request=request, user_id=int(object_id)),
+                "sessions": _sessions(request, object_id),
+            }
         response: HttpResponse = super().change_view(request, object_id, form_url, context)
         return response
 
-    @column(description=_("used"))
+    @column(description=_("used this week"))
     def quota(self, user: User) -> SafeString | str:
-        if user.token_limit <= 0:
+        limit = user.token_limit + (getattr(user, "window_granted", 0) or 0)
+        if limit <= 0:
             return "-"
-        share = round(100 * user.token_usage / user.token_limit)
+        share = round(100 * (getattr(user, "window_used", 0) or 0) / limit)
         return format_html(
             '<span class="flex flex-row items-center gap-2"><span class="bg-base-200 rounded-default overflow-hidden '
             'dark:bg-base-700" style="display:inline-block;width:6rem;height:6px"><span class="{} block" '
@@ -136,3 +150,11 @@ class UserAdmin(DjangoUserAdmin, KeysetAdmin):  # type: ignore[misc, type-arg]
             min(share, 100),
             share,
         )
+
+
+def _sessions(request: HttpRequest, user_id: str) -> list[dict[str, Any]]:
+    if not request.user.has_perm("accounts.view_tokensession"):
+        return []
+    now = utc_now()
+    rows = TokenSession.objects.filter(user_id=int(user_id)).order_by("-created_at", "-id")[:SESSIONS_SHOWN]
+    return [{"session": row, **state_line(session=row, now=now)} for row in rows]
