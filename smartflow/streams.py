@@ -13,6 +13,8 @@ from chat.api.chat_stream import PATH as CHAT_PATH
 from chat.api.chat_stream import ChatStream
 from chat.llm.factory import build_chat_model
 from chat.runs.executor import ExecutorLimits, RunExecutor
+from chat.runs.hints import Hints
+from chat.runs.logs import RunLogs
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.ids import new_uuid
@@ -37,6 +39,8 @@ class Streams:
         # a process id comes back after a restart, its lease with it; the random part does not
         self._owner = f"{owner}:{new_uuid()[:8]}"[:64]
         self._database: DatabaseThreads | None = None
+        self._hints: Hints | None = None
+        self._logs: RunLogs | None = None
         self._executor: RunExecutor | None = None
         self._chat: ChatStream | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -61,6 +65,8 @@ class Streams:
 
     def _compose(self) -> ChatStream:
         self._database = DatabaseThreads()
+        self._hints = Hints(redis_url=settings.REDIS_URL, prefix=settings.OUTBOX_TOPIC_PREFIX)
+        self._logs = RunLogs(database=self._database, hints=self._hints)
         self._executor = RunExecutor(
             model=build_chat_model(),
             database=self._database,
@@ -71,6 +77,7 @@ class Streams:
                 max_input_tokens=settings.CHAT_MAX_INPUT_TOKENS,
                 reserved_tokens=settings.CHAT_RESERVED_TOKENS,
             ),
+            logs=self._logs,
         )
         return ChatStream(executor=self._executor, database=self._database, clock=utc_now, owner=self._owner)
 

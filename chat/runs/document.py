@@ -4,8 +4,10 @@ A position counts the units before it: each character of text is one, each struc
 executor's memory, in Redis and in the database is the same, so a position means the same in all of them.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 Piece = str | dict[str, Any]
@@ -30,6 +32,85 @@ class Position:
         if len(attempt) > 6 or len(units) > 12:
             return None
         return cls(int(attempt), int(units))
+
+
+class Document:
+    """Pieces in order, growing at the end. `events` are the structured ones, as they are stored."""
+
+    __slots__ = ("_characters", "ends", "events", "pieces")
+
+    def __init__(self, *, text: str = "", events: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.pieces: list[Piece] = []
+        self.ends: list[int] = []
+        self.events: list[dict[str, Any]] = []
+        self._characters = 0
+        for piece in pieces_after(text=text, events=events, units=0):
+            self.add(piece)
+
+    @property
+    def text(self) -> str:
+        """All its characters."""
+        return "".join(piece for piece in self.pieces if isinstance(piece, str))
+
+    @property
+    def units(self) -> int:
+        """The position at its end."""
+        return self.ends[-1] if self.ends else 0
+
+    def add(self, piece: Piece) -> None:
+        """Add a piece at the end; an empty text is none."""
+        if isinstance(piece, str):
+            if not piece:
+                return
+            self._characters += len(piece)
+        else:
+            self.events.append({"at": self._characters, "data": piece})
+        self.pieces.append(piece)
+        self.ends.append(self.units + units_of(piece))
+
+    def rest_of(self, piece: Piece, *, end: int) -> Piece | None:
+        """
+        Return what a piece that ends at `end` adds to the document, "" when that is nothing.
+
+        None when something is missing between the document's end and the piece's beginning.
+        """
+        start = end - units_of(piece)
+        if start > self.units:
+            return None
+        if end <= self.units:
+            return ""
+        return piece[self.units - start :] if isinstance(piece, str) else piece
+
+    def between(self, start: int, end: int) -> Iterator[tuple[Piece, int]]:
+        """Yield the pieces from one position to another, each with the position behind it."""
+        for index in range(bisect_right(self.ends, start), len(self.ends)):
+            first = self.ends[index - 1] if index else 0
+            if first >= end:
+                return
+            piece, last = self.pieces[index], min(end, self.ends[index])
+            if isinstance(piece, str):
+                piece = piece[max(0, start - first) : last - first]
+            yield piece, last
+
+    def fold(self, *, keep: int) -> None:
+        """Join the neighbours among the pieces before the last `keep`: a long text of many pieces costs much memory."""
+        old = len(self.pieces) - keep
+        if old <= 0:
+            return
+        folded: list[Piece] = []
+        for is_text, group in groupby(self.pieces[:old], key=_is_text):
+            same: list[Any] = list(group)
+            folded.extend(["".join(same)] if is_text else same)
+        ends = []
+        units = 0
+        for piece in folded:
+            units += units_of(piece)
+            ends.append(units)
+        self.pieces[:old], self.ends[:old] = folded, ends
+
+
+def _is_text(piece: Piece) -> bool:
+    return isinstance(piece, str)
 
 
 def units_of(piece: Piece) -> int:

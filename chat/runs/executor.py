@@ -19,6 +19,7 @@ from chat.memory.budget import Turn, estimate_prompt, estimate_text, trim_turns
 from chat.memory.history import load_turns, remember_turn
 from chat.operations import INTERRUPTED, RunNotOwned, finish_run, save_progress
 from chat.runs.log import RunLog
+from chat.runs.logs import RunLogs
 from chat.runs.messages import INTERNAL, NOT_SAVED
 from chat.runs.wire import RunEnd
 from smartflow.accounts.contracts import ModelCall
@@ -98,7 +99,10 @@ class _LiveRun:
 class RunExecutor:
     """Runs turns on the event loop that made it."""
 
-    def __init__(self, *, model: ChatModel, database: DatabaseThreads, clock: Clock, limits: ExecutorLimits) -> None:
+    def __init__(
+        self, *, model: ChatModel, database: DatabaseThreads, clock: Clock, limits: ExecutorLimits, logs: RunLogs
+    ) -> None:
+        self._logs = logs
         self._model = model
         self._database = database
         self._clock = clock
@@ -117,8 +121,7 @@ class RunExecutor:
 
     def start(self, run: StartedRun) -> RunLog:
         """Take a committed run over and return its log."""
-        created = int(self._clock().timestamp())
-        log = RunLog(run_id=run.run_id, attempt=run.attempt, model=run.model, created=created)
+        log = self._logs.open(run, int(self._clock().timestamp()))
         live = _LiveRun(run=run, log=log)
         # A context of its own: what the request put into its context ends with the request.
         task = asyncio.get_running_loop().create_task(
@@ -143,6 +146,7 @@ class RunExecutor:
         error_code = await self._converse_and_save(live)
         if error_code != RunNotOwned.code:
             error_code = await self._finish(live, error_code)
+        await self._logs.settle(live.log)
         live.log.finish(
             RunEnd(
                 state=RunState.FAILED if error_code else RunState.FINISHED,

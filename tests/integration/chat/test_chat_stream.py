@@ -10,6 +10,8 @@ from django.db import OperationalError, connection
 from chat.api.chat_stream import ChatStream
 from chat.models import AgentChat, ChatRun
 from chat.runs.executor import ExecutorLimits, RunExecutor
+from chat.runs.hints import Hints
+from chat.runs.logs import RunLogs
 from outbox.models import OutboxMessage
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.kernel.clock import utc_now
@@ -31,7 +33,8 @@ class UnaskedModel:
 async def answer(token, body, database):
     """Send one request to a fresh endpoint and return status, headers and body."""
     limits = ExecutorLimits(lease_seconds=15, max_live_runs=5, max_input_tokens=1000, reserved_tokens=0)
-    executor = RunExecutor(model=UnaskedModel(), database=database, clock=utc_now, limits=limits)
+    logs = RunLogs(database=database, hints=Hints(redis_url="", prefix="tests"))
+    executor = RunExecutor(model=UnaskedModel(), database=database, clock=utc_now, limits=limits, logs=logs)
     stream = ChatStream(executor=executor, database=database, clock=utc_now, owner="tests")
     headers = [(b"authorization", f"Bearer {token}".encode()), (b"content-type", b"application/json")]
     sent = []

@@ -1,0 +1,62 @@
+"""The events of runs in Redis: a stream a run, which outlives the process that wrote it by an hour.
+
+A copy that may vanish at any moment: positions tell whether something is missing, and the database has it within a
+second anyway.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis
+from django.conf import settings
+
+from chat.operations import RecoveredText
+from chat.runs.document import Document, Piece
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 0.3
+ANSWER_SECONDS = 0.5
+
+
+def stream_of(run_id: str) -> str:
+    """Return the key of a run's stream, which is the channel of its entries too."""
+    return f"{settings.OUTBOX_TOPIC_PREFIX}.run:{run_id}"
+
+
+def read_entry(fields: Mapping[bytes, bytes]) -> tuple[int, int, Piece]:
+    """Return an entry's attempt, the position behind it, and what was said."""
+    return int(fields[b"a"]), int(fields[b"p"]), json.loads(fields[b"d"])
+
+
+def recover_output(
+    run_id: str, attempt: int, *, text: str = "", events: Sequence[Mapping[str, Any]] = ()
+) -> RecoveredText | None:
+    """
+    Return what a dead process had said in a run, when Redis knows more of it than the database's `text` and `events`.
+
+    None when it knows no more, is away, or misses something in between. Asks Redis once, from a thread.
+    """
+    if not settings.REDIS_URL:
+        return None
+    known = Document(text=text, events=events)
+    stored = known.units
+    try:
+        with redis.Redis.from_url(
+            settings.REDIS_URL, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=ANSWER_SECONDS
+        ) as client:
+            entries: Any = client.xrange(stream_of(run_id))
+    except redis.RedisError:
+        logger.info("Redis could not be asked what a dead run had said", extra={"run_id": run_id})
+        return None
+    for _id, fields in entries:
+        of_attempt, end, piece = read_entry(fields)
+        rest = known.rest_of(piece, end=end) if of_attempt == attempt else ""
+        if rest is None:
+            break
+        known.add(rest)
+    if known.units == stored:
+        return None
+    return RecoveredText(text=known.text, events=tuple(known.events))
