@@ -25,11 +25,13 @@ def fill(apps, schema_editor):
         "json_object('run_id', id, 'state', state, 'model', model, 'turn_no', turn_no, 'variant_no', 1,"
         " 'error_code', error_code)"
     )
-    schema_editor.execute(ASKED.format(asked=asked))
-    schema_editor.execute(SAID.format(said=said))
-    schema_editor.execute("UPDATE agent_chats SET timeline_seq = turn_count * 2")
-    schema_editor.execute("UPDATE chat_runs SET has_spoken = 1 WHERE output_text <> ''")
-    schema_editor.execute(LEDGER)
+    # Not schema_editor.execute: within a transaction, MariaDB's refuses every statement.
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(ASKED.format(asked=asked))
+        cursor.execute(SAID.format(said=said))
+        cursor.execute("UPDATE agent_chats SET timeline_seq = turn_count * 2")
+        cursor.execute("UPDATE chat_runs SET has_spoken = 1 WHERE output_text <> ''")
+        cursor.execute(LEDGER)
 
 
 class Migration(migrations.Migration):
