@@ -14,6 +14,7 @@ import httpx2
 from chat.llm.chunks import ChunkReader
 from chat.llm.failures import broken_stream
 from chat.llm.port import ModelBadResponse, ModelCut, ModelError, ModelEvent, ModelTimedOut, StreamEnded
+from chat.llm.silence import SilenceWatch
 from chat.llm.sse_decoder import EventTooLong, ServerEvent, SseDecoder
 
 
@@ -52,11 +53,14 @@ class AnswerBody:
         """
         clock = asyncio.get_running_loop().time
         heard_at, progress = clock(), self._reader.progress
-        body = self._response.aiter_bytes()
+        # Unpacking and cutting the body anew is for a packed one only.
+        is_packed = "content-encoding" in self._response.headers
+        body = self._response.aiter_bytes() if is_packed else self._response.aiter_raw()
+        watch = SilenceWatch()
         received = b"-"
         try:
             while received:
-                received, server_events = await self._receive(body, deadline=heard_at + self._waits())
+                received, server_events = await self._receive(body, watch, deadline=heard_at + self._waits())
                 for server_event in server_events:
                     for event in self._reader.read(server_event):
                         yield event
@@ -66,14 +70,16 @@ class AnswerBody:
             if not self._reader.finish_reason:
                 raise
         finally:
+            watch.close()
             await self._response.aclose()
         yield self._ended()
 
-    async def _receive(self, body: AsyncIterator[bytes], *, deadline: float) -> tuple[bytes, list[ServerEvent]]:
+    async def _receive(
+        self, body: AsyncIterator[bytes], watch: SilenceWatch, *, deadline: float
+    ) -> tuple[bytes, list[ServerEvent]]:
         """Return the next bytes and the events they complete; no bytes at the end of the body."""
         try:
-            async with asyncio.timeout_at(deadline):
-                received = await anext(body, b"")
+            received = await watch.wait(anext(body, b""), deadline=deadline)
             return received, self._decoder.feed(received) if received else self._decoder.finish()
         except TimeoutError as error:
             raise ModelTimedOut(f"silent after {self._reader.progress} chunks") from error

@@ -163,12 +163,8 @@ class OpenAIChatModel:
 
     def _new_client(self) -> openai.AsyncOpenAI:
         config = self._config
-        timeout = httpx2.Timeout(
-            connect=config.connect_timeout_seconds,
-            pool=config.connect_timeout_seconds,
-            read=config.silence_timeout_seconds,
-            write=config.silence_timeout_seconds,
-        )
+        # Silence is noticed by _open and AnswerBody; a timer below them would be one more for every chunk.
+        timeout = httpx2.Timeout(None, connect=config.connect_timeout_seconds, pool=config.connect_timeout_seconds)
         limits = httpx2.Limits(max_connections=config.max_connections, max_keepalive_connections=100)
         return openai.AsyncOpenAI(
             api_key=config.api_key,
