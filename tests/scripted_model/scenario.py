@@ -52,6 +52,7 @@ class Scenario:
     comments: bool = False  # pings between chunks: as comment, as event, as text
     ping_ms: float = 0  # comments while silent in a stall or before the first chunk
     crlf: bool = False
+    gzip: bool = False
     split: int = 0  # the body leaves in pieces of so many bytes
 
 

@@ -6,6 +6,7 @@ POST /_reset forgets both.
 
 import asyncio
 import json
+import zlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -131,6 +132,7 @@ class _Stream:
         self.is_abandoned = False
         self._send = send
         self._gone = asyncio.Event()
+        self._packer = zlib.compressobj(wbits=31)
         self.watcher = asyncio.create_task(self._watch(receive))
 
     async def _watch(self, receive: Receive) -> None:
@@ -140,9 +142,11 @@ class _Stream:
 
     async def run(self) -> None:
         try:
-            await self._send({"type": "http.response.start", "status": 200, "headers": _EVENT_STREAM})
+            packing = [(b"content-encoding", b"gzip")] if self.scenario.gzip else []
+            await self._send({"type": "http.response.start", "status": 200, "headers": _EVENT_STREAM + packing})
             if await self._send_answer():
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+                rest = self._packer.flush() if self.scenario.gzip else b""
+                await self._send({"type": "http.response.body", "body": rest, "more_body": False})
                 self.is_finished = True
         except _ClientGone:
             self.is_abandoned = True
@@ -182,6 +186,8 @@ class _Stream:
     async def _bytes(self, content: bytes) -> None:
         if self._gone.is_set():
             raise _ClientGone
+        if self.scenario.gzip:
+            content = self._packer.compress(content) + self._packer.flush(zlib.Z_SYNC_FLUSH)
         size = self.scenario.split or len(content)
         for start in range(0, len(content), size):
             await self._send({"type": "http.response.body", "body": content[start : start + size], "more_body": True})

@@ -103,6 +103,8 @@ HABITS: dict[str, tuple[str, Heard]] = {
     "CRLF with pings, cut anywhere": ("crlf,comments,split=1", whole("")),
     "frames split inside a character": ("text=emoji,split=1", whole("text=emoji")),
     "Chinese split inside a character": ("text=zh,split=2", whole("text=zh")),
+    "a packed body": ("text=zh,gzip", whole("text=zh")),
+    "a packed body, cut": ("gzip,quiet_cut,after=5", failed(ModelCut, text=FIVE_TOKENS)),
     "tool calls as OpenAI sends them": ("tools=own,finish=tool_calls", both_calls(8)),
     "tool calls, finish reason stop": ("tools=own,finish=stop", both_calls(8)),
     "tool calls, one index for two calls": ("tools=same_index", both_calls(8)),
