@@ -8,7 +8,7 @@ import json
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import django
 
@@ -19,6 +19,7 @@ from django.db import connection, transaction  # noqa: E402
 from chat.models import AgentChat  # noqa: E402
 from outbox.append import NewEvent, append_event, append_events  # noqa: E402
 from outbox.envelope import encode_stored  # noqa: E402
+from smartflow.accounts.contracts import ModelCall  # noqa: E402
 from smartflow.accounts.models import User  # noqa: E402
 from smartflow.events import ChatHistoryPersistRequested  # noqa: E402
 from smartflow.kernel.clock import utc_now  # noqa: E402
@@ -59,10 +60,15 @@ class Conversations:
             message="",
             tokens_consumed=0 if is_user else 50,
             occurred_at=utc_now().isoformat(),
+            calls=[] if is_user else [asdict(_one_call())],
         )
         room = PAYLOAD_BYTES - len(encode_stored(event=event, event_id=new_uuid(), aggregate_id=chat_id))
         text = " ".join(random.choices(_WORDS, k=room // 5))[:room]
         return chat_id, replace(event, message=text)
+
+
+def _one_call() -> ModelCall:
+    return ModelCall(call_id=new_uuid(), purpose="answer", model="worker", total_tokens=50)
 
 
 def write_backlog(*, events: int, keys: int) -> dict[str, float]:

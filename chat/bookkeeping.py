@@ -1,19 +1,21 @@
-"""Step 12: the history and the conversations' sums, written for many messages in one statement each.
+"""Step 12: the history, the conversations' sums and the state snapshots, written for many events in one statement each.
 
-Called by operations.record_messages, thousands of times a second when the outbox catches up: hence SQL instead of
-models, which took most of a consumer's time. Knows no event.
+Called by operations.records, thousands of times a second when the outbox catches up: hence SQL instead of models,
+which took most of a consumer's time. Knows no event.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from django.db import connection
 
 # One INSERT's worth. MariaDB refuses a statement of 16 MB, SQLite one of 32,766 values.
 _PORTION_BYTES = 4 * 1024 * 1024
 _PORTION_ROWS = 1000
+
+Row = TypeVar("Row")
 
 # What the column of one message holds.
 MOST_TOKENS = 2**31 - 1
@@ -39,6 +41,32 @@ _COUNT_SQLITE = (
     " FROM json_each(%s)) AS added WHERE agent_chats.id = added.id"
 )
 
+_UPSERT = (
+    "INSERT INTO agent_state_snapshot_records"
+    " (conversation_id, user_id, phase, snapshot_json, revision, created_at, updated_at) VALUES "
+)
+_UPSERT_ROW = "(" + ", ".join(["%s"] * 7) + ")"
+# MySQL sets the columns in this order and reads what it has set already: hence the revision last.
+_NEWER_MYSQL = " ON DUPLICATE KEY UPDATE " + ", ".join(
+    f"{column} = IF(VALUES(revision) > revision, VALUES({column}), {column})"
+    for column in ("user_id", "phase", "snapshot_json", "updated_at", "revision")
+)
+_NEWER_SQLITE = (
+    " ON CONFLICT (conversation_id) DO UPDATE SET user_id = excluded.user_id, phase = excluded.phase,"
+    " snapshot_json = excluded.snapshot_json, updated_at = excluded.updated_at, revision = excluded.revision"
+    " WHERE excluded.revision > agent_state_snapshot_records.revision"
+)
+
+
+class NewSnapshot(NamedTuple):
+    """A row of agent_state_snapshot_records, in the order of the statement's columns."""
+
+    conversation_id: str
+    user_id: int
+    phase: str
+    snapshot_json: str
+    revision: int
+
 
 class NewHistory(NamedTuple):
     """A row of chat_histories, in the order of the statement's columns."""
@@ -61,7 +89,7 @@ def insert_histories(histories: Sequence[NewHistory]) -> None:
     """
     text_of = connection.ops.adapt_datetimefield_value
     with connection.cursor() as cursor:
-        for portion in _portions(histories):
+        for portion in _portions(histories, lambda history: history.message_content):
             values: list[str | int | None] = []
             for history in portion:
                 values += history[:-1]
@@ -69,15 +97,34 @@ def insert_histories(histories: Sequence[NewHistory]) -> None:
             cursor.execute(_INSERT + ", ".join([_ROW] * len(portion)), values)
 
 
-def _portions(histories: Sequence[NewHistory]) -> Iterator[list[NewHistory]]:
-    portion: list[NewHistory] = []
+def upsert_snapshots(*, snapshots: Sequence[NewSnapshot], now: datetime) -> None:
+    """
+    Write states of conversations, one for each, where no newer one is kept; one statement for up to a thousand.
+
+    Transaction: the caller's.
+    Twice:       changes nothing; of two at once the higher revision stays.
+    """
+    moment = str(connection.ops.adapt_datetimefield_value(now))
+    newer = _NEWER_MYSQL if connection.vendor == "mysql" else _NEWER_SQLITE
+    # in one order in every writer, so that none waits in a circle
+    ordered = sorted(snapshots, key=lambda snapshot: snapshot.conversation_id)
+    with connection.cursor() as cursor:
+        for portion in _portions(ordered, lambda snapshot: snapshot.snapshot_json):
+            values: list[str | int] = []
+            for snapshot in portion:
+                values += (*snapshot, moment, moment)
+            cursor.execute(_UPSERT + ", ".join([_UPSERT_ROW] * len(portion)) + newer, values)
+
+
+def _portions(rows: Sequence[Row], text_of: Callable[[Row], str]) -> Iterator[list[Row]]:
+    portion: list[Row] = []
     size_bytes = 0
-    for history in histories:
-        more = 4 * len(history.message_content)  # at most
+    for row in rows:
+        more = 4 * len(text_of(row))  # at most
         if portion and (len(portion) == _PORTION_ROWS or size_bytes + more > _PORTION_BYTES):
             yield portion
             portion, size_bytes = [], 0
-        portion.append(history)
+        portion.append(row)
         size_bytes += more
     if portion:
         yield portion

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from chat import operations
-from outbox.registry import Received, handles, handles_batch
+from outbox.registry import Received, handles_batch
 from smartflow.events import AgentStateSnapshotPersist, ChatHistoryPersistRequested, ChatTokenUsageAdjustRequested
 from smartflow.kernel.clock import utc_now
 
@@ -20,7 +20,7 @@ def record_token_adjustments(received: Sequence[Received]) -> None:
     operations.record_token_adjustments(events={one.event_id: one.event for one in received})
 
 
-@handles(AgentStateSnapshotPersist.event_type)
-def record_snapshot(event: AgentStateSnapshotPersist, *, event_id: str) -> None:
-    """Keep the assistant's newest state."""
-    operations.record_snapshot(event=event, now=utc_now())
+@handles_batch(AgentStateSnapshotPersist.event_type)
+def record_snapshots(received: Sequence[Received]) -> None:
+    """Keep the assistant's newest states."""
+    operations.record_snapshots(events=[one.event for one in received], now=utc_now())

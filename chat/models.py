@@ -46,6 +46,8 @@ class AgentChat(models.Model):
         indexes = [
             models.Index(fields=["user", "last_message_at"], name="idx_user_last"),
             models.Index(fields=["user", "status"], name="idx_user_status"),
+            # serves: the list of a user's conversations and their number, both without reading a row that is not shown
+            models.Index(fields=["user", "deleted_at", "last_message_at", "status"], name="idx_user_shown"),
             # serves: the job that makes titles
             models.Index(fields=["title_due_at"], name="idx_chat_title_due"),
         ]
@@ -111,7 +113,11 @@ class ChatRun(models.Model):
         db_index=False,
         db_column="chat_id",
     )
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    # No constraint: it would make each turn wait for the consumer that adds to the user's sum, and lock the user's row
+    # after the quota's window, where others lock it before.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
     kind = models.CharField(max_length=16, default=RunKind.TURN)
     turn_no = models.IntegerField()
     variant_no = models.IntegerField(default=1)
@@ -189,7 +195,11 @@ class AgentTimelineEvent(models.Model):
         db_index=False,
         db_column="chat_id",
     )
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    # No constraint: it would make each entry wait for the consumer that adds to the user's sum, and lock the user's row
+    # after the quota's window, where others lock it before.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
     seq = models.IntegerField()
     kind = models.CharField(max_length=32)
     role = models.CharField(max_length=32)
@@ -216,7 +226,7 @@ class AgentStateSnapshot(models.Model):
     """The assistant's state after its last run in a conversation; the newest revision wins."""
 
     conversation_id = models.CharField(max_length=36)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_constraint=False)
     phase = models.CharField(max_length=32)
     snapshot_json = models.TextField()
     revision = models.BigIntegerField()

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import groupby
 from typing import NamedTuple
 
 from django.db import connection, transaction
@@ -248,10 +247,29 @@ def _step_back(early: Mapping[int, int], rows: Mapping[int, _Row], now: datetime
 
 
 def _run_handlers(envelopes: Sequence[Envelope]) -> None:
-    """Apply the events in the given order; neighbours of one type go to its handler together."""
-    for event_type, run in groupby(envelopes, key=lambda envelope: envelope.event_type):
+    """Apply the events, those of one key in the given order; those of one type go to its handler together."""
+    for event_type, group in _group(envelopes):
         handler = handler_for(event_type)
-        handler([_decode(envelope) for envelope in run])
+        handler([_decode(envelope) for envelope in group])
+
+
+def _group(envelopes: Sequence[Envelope]) -> list[tuple[str, list[Envelope]]]:
+    """
+    Put events of one type together, past those of other keys.
+
+    Without it a turn's message and the state it leaves would take turns, and each would be a batch by itself.
+    """
+    groups: list[tuple[str, list[Envelope]]] = []
+    latest: dict[str, int] = {}  # of each key, the group of its event before
+    for envelope in envelopes:
+        first = latest.get(envelope.aggregate_id, 0)
+        same = (at for at in range(first, len(groups)) if groups[at][0] == envelope.event_type)
+        if (at := next(same, None)) is None:
+            at = len(groups)
+            groups.append((envelope.event_type, []))
+        groups[at][1].append(envelope)
+        latest[envelope.aggregate_id] = at
+    return groups
 
 
 def _decode(envelope: Envelope) -> Received:

@@ -87,6 +87,7 @@ def make_event(message: str = "hello") -> ChatHistoryPersistRequested:
         message=message,
         tokens_consumed=0,
         occurred_at="2026-03-01T08:00:00Z",
+        calls=[],
     )
 
 

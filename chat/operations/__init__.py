@@ -16,21 +16,27 @@ from chat.operations.endings import (
     release_run,
     request_stop,
 )
-from chat.operations.ownership import RunNotOwned, claim_run, list_claimable_runs, list_stop_requests, save_progress
-from chat.operations.records import record_messages, record_snapshot, record_token_adjustments
+from chat.operations.ownership import (
+    RunNotOwned,
+    WaitingRun,
+    claim_run,
+    list_claimable_runs,
+    list_stop_requests,
+    renew_leases,
+    save_progress,
+)
+from chat.operations.records import record_messages, record_snapshots, record_token_adjustments
 from chat.operations.timeline import append_timeline, save_compaction, save_context_stats
 from chat.operations.titles import claim_titles, save_title
 from chat.operations.turns import (
     Claimant,
-    RunAlreadyLive,
     RunNotContinuable,
-    RunNotRepeatable,
     TooManyRunsOfUser,
     begin_continuation,
     begin_turn,
     begin_variant,
-    select_variant,
 )
+from chat.operations.variants import RunAlreadyLive, RunNotRepeatable, select_variant
 from chat.queries import ConversationNotFound, RunNotFound
 
 __all__ = [
@@ -46,6 +52,7 @@ __all__ = [
     "RunNotOwned",
     "RunNotRepeatable",
     "TooManyRunsOfUser",
+    "WaitingRun",
     "append_timeline",
     "begin_continuation",
     "begin_turn",
@@ -61,9 +68,10 @@ __all__ = [
     "list_orphaned_runs",
     "list_stop_requests",
     "record_messages",
-    "record_snapshot",
+    "record_snapshots",
     "record_token_adjustments",
     "release_run",
+    "renew_leases",
     "request_stop",
     "save_compaction",
     "save_context_stats",

@@ -1,7 +1,8 @@
 """How a run ends: by its owner, by a stop, or because its owner died. Always once, with its tokens."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -13,17 +14,20 @@ from chat.contracts import Role, RunKind, RunResult, RunState, StartedRun, Timel
 from chat.memory.budget import estimate_text
 from chat.models import AgentChat, ChatRun
 from chat.operations.conversations import lock_conversations
-from chat.operations.messages import append_message
-from chat.operations.ownership import MOST_ATTEMPTS, RunNotOwned, owned
+from chat.operations.messages import append_end
+from chat.operations.ownership import MOST_ATTEMPTS, RunNotOwned, WaitingRun, abandoned, list_waiting, owned
 from chat.operations.timeline import NewEntry, append_timeline
+from chat.operations.variants import make_current
 from chat.queries import RunNotFound
+from outbox.database_errors import repeat_on_conflict
 from smartflow.accounts.contracts import ModelCall
 from smartflow.accounts.quota import settle_hold
 
 # The code of a run whose executor died; what it had said is kept.
 INTERRUPTED = "run_interrupted"
 NOT_STARTED = "run_not_started"
-# How long a run that lost its owner before the first word waits for another, and a new one for its first.
+# How long a run that lost its owner before the first word waits for another; one that was given back waits a lease
+# longer, so that a process that is restarted finds it. A new one waits CHAT_QUEUE_SECONDS for its first.
 ORPHAN_WAIT_SECONDS = 8.0
 
 
@@ -44,20 +48,83 @@ def finish_run(*, run: StartedRun, result: RunResult, now: datetime) -> int:
     Twice:       the second call raises; the event's id is made from the run's, so no second one can exist.
     Raises:      RunNotOwned.
     """
-    with transaction.atomic():
-        chat = lock_conversations(conversation_ids=[run.conversation_id])[run.conversation_id]
-        _end(chat, owned(run=run), run.run_id, result, now)
-        return chat.timeline_seq
+
+    def finish() -> int:
+        with transaction.atomic():
+            chat = lock_conversations(conversation_ids=[run.conversation_id])[run.conversation_id]
+            _end(chat, owned(run=run), run.run_id, result, now)
+            return chat.timeline_seq
+
+    return repeat_on_conflict(finish)
 
 
 def request_stop(*, user_id: int, run_id: str, now: datetime) -> RunState:
     """
-    Ask for a run's end, from anywhere, and return its state; one that nobody executes ends at once.
+    Ask for a run's end, from anywhere, and return its state; one that nobody has taken up ends at once.
 
-    Transaction: one. Its owner is told by the flag in the row; a hint may reach it earlier.
+    Transaction: one. Its owner is told by the flag in the row; a hint may reach it earlier. A dead owner's run is left
+                 to the sweep, which looks for what its readers may have seen.
     Twice:       no effect; a run that has ended stays as it ended.
     Raises:      RunNotFound.
     """
+    return repeat_on_conflict(lambda: _request_stop(user_id, run_id, now))
+
+
+def release_run(*, run: StartedRun, is_blank: bool, now: datetime) -> bool:
+    """
+    Give a run that has said nothing back, so that another executor takes it at once; tell whether it was given back.
+
+    Transaction: one guarded UPDATE. A run that is not blank has told its readers something beside the text: it begins
+                 anew as another attempt, whose positions start at 0.
+    """
+    silent = owned(run=run).filter(has_spoken=False)
+    attempt = run.attempt if is_blank else run.attempt + 1
+    given = partial(silent.update, owner="", state=RunState.QUEUED, attempt=attempt, lease_until=now)
+    return bool(repeat_on_conflict(given))
+
+
+def list_orphaned_runs(*, now: datetime, limit: int) -> list[WaitingRun]:
+    """Return live runs that nobody will execute any more, the longest waiting first, through idx_run_live_lease."""
+    return list_waiting(ChatRun.objects.filter(_orphaned(now)), limit=limit)
+
+
+def end_orphaned_run(*, run_id: str, recovered: RecoveredText | None = None, now: datetime) -> bool:
+    """
+    End a run whose executor died, keeping what was said; tell whether it was ended here.
+
+    Transaction: one, fenced by the lease and by what the row had said: a run whose executor came back is left alone.
+                 With recovered text the run has spoken, whatever the row says: nobody may execute it anew.
+    """
+    is_spoken = recovered is not None and bool(recovered.text)
+    run = ChatRun.objects.filter(abandoned(now=now) if is_spoken else _orphaned(now), id=run_id).first()
+    if run is None:
+        return False
+    if recovered is not None and recovered.text.startswith(run.output_text):
+        run.output_text, run.output_events = recovered.text, list(recovered.events)
+    same = ChatRun.objects.filter(abandoned(now=now), owner=run.owner, epoch=run.epoch)
+    code = INTERRUPTED if run.epoch else NOT_STARTED
+    state = RunState.STOPPED if run.stop_requested_at else RunState.FAILED
+    result = _result_of_abandoned(run, state=state, error_code="" if run.stop_requested_at else code)
+
+    def end() -> None:
+        with transaction.atomic():
+            chat = lock_conversations(conversation_ids=[run.chat_id])[run.chat_id]
+            _end(chat, same, run.id, result, now)
+
+    try:
+        repeat_on_conflict(end)
+    except RunNotOwned:
+        return False
+    return True
+
+
+def end_orphaned_runs(*, now: datetime, limit: int = 100) -> int:
+    """End the runs that list_orphaned_runs names, each in its own transaction; return how many."""
+    orphans = list_orphaned_runs(now=now, limit=limit)
+    return sum(end_orphaned_run(run_id=orphan.run_id, now=now) for orphan in orphans)
+
+
+def _request_stop(user_id: int, run_id: str, now: datetime) -> RunState:
     with transaction.atomic():
         run = ChatRun.objects.filter(id=run_id, user_id=user_id).only("id", "chat_id").first()
         if run is None:
@@ -66,66 +133,28 @@ def request_stop(*, user_id: int, run_id: str, now: datetime) -> RunState:
         if chat is None or chat.deleted_at is not None:
             raise RunNotFound
         live = ChatRun.objects.filter(id=run_id, is_live=True)
-        live.filter(stop_requested_at=None).update(stop_requested_at=now)
+        # The row is locked from here on, so its owner is still the owner below.
+        live.update(stop_requested_at=Coalesce("stop_requested_at", Value(now)))
         run.refresh_from_db()
-        if run.is_live and (not run.owner or (run.lease_until is not None and run.lease_until < now)):
-            result = _result_of_abandoned(run, state=RunState.STOPPED, error_code="")
-            _end(chat, live, run_id, result, now)
+        if run.is_live and not run.owner:
+            _end(chat, live, run_id, _result_of_abandoned(run, state=RunState.STOPPED, error_code=""), now)
             return RunState.STOPPED
         return RunState(run.state)
 
 
-def release_run(*, run: StartedRun, now: datetime) -> bool:
-    """
-    Give a run that has said nothing back, so that another executor takes it at once; tell whether it was given back.
-
-    Transaction: one guarded UPDATE.
-    """
-    silent = owned(run=run).filter(has_spoken=False)
-    return bool(silent.update(owner="", state=RunState.QUEUED, lease_until=now))
-
-
-def list_orphaned_runs(*, now: datetime, limit: int) -> list[str]:
-    """Return live runs that nobody will execute any more, the longest waiting first, through idx_run_live_lease."""
-    orphans = ChatRun.objects.filter(_orphaned(now)).order_by("lease_until", "id")
-    return list(orphans.values_list("id", flat=True)[:limit])
-
-
-def end_orphaned_run(*, run_id: str, recovered: RecoveredText | None = None, now: datetime) -> bool:
-    """
-    End a run whose executor died, keeping what was said; tell whether it was ended here.
-
-    Transaction: one, fenced by the lease and by what the row had said: a run whose executor came back is left alone.
-    """
-    run = ChatRun.objects.filter(_orphaned(now), id=run_id).first()
-    if run is None:
-        return False
-    if recovered is not None and recovered.text.startswith(run.output_text):
-        run.output_text, run.output_events = recovered.text, list(recovered.events)
-    same = ChatRun.objects.filter(_orphaned(now), owner=run.owner, epoch=run.epoch)
-    code = INTERRUPTED if run.epoch else NOT_STARTED
-    state = RunState.STOPPED if run.stop_requested_at else RunState.FAILED
-    result = _result_of_abandoned(run, state=state, error_code="" if run.stop_requested_at else code)
-    try:
-        with transaction.atomic():
-            chat = lock_conversations(conversation_ids=[run.chat_id])[run.chat_id]
-            _end(chat, same, run.id, result, now)
-    except RunNotOwned:
-        return False
-    return True
-
-
-def end_orphaned_runs(*, now: datetime, limit: int = 100) -> int:
-    """End the runs that list_orphaned_runs names, each in its own transaction; return how many."""
-    return sum(end_orphaned_run(run_id=run_id, now=now) for run_id in list_orphaned_runs(now=now, limit=limit))
-
-
 def _orphaned(now: datetime) -> Q:
     """Say which runs are beyond hope: spoken and without an owner, or not taken up by anybody in time."""
+    is_beyond = Q(has_spoken=True) | (~Q(owner="") & Q(attempt__gte=MOST_ATTEMPTS)) | Q(stop_requested_at__isnull=False)
     waited = now - timedelta(seconds=ORPHAN_WAIT_SECONDS)
-    never_owned = Q(epoch=0, lease_until__lt=now - timedelta(seconds=settings.CHAT_QUEUE_SECONDS))
-    beyond = Q(has_spoken=True) | Q(attempt__gt=MOST_ATTEMPTS) | Q(stop_requested_at__isnull=False)
-    return Q(is_live=True, lease_until__lt=now) & (beyond | Q(epoch__gt=0, lease_until__lt=waited) | never_owned)
+    given_back = waited - timedelta(seconds=settings.CHAT_RUN_LEASE_SECONDS)
+    is_stale = (
+        (~Q(owner="") & Q(lease_until__lt=waited))
+        | Q(owner="", epoch__gt=0, lease_until__lt=given_back)
+        | Q(owner="", epoch=0, lease_until__lt=now - timedelta(seconds=settings.CHAT_QUEUE_SECONDS))
+        # by a clock that was ahead
+        | Q(lease_until__gt=now, created_at__lt=given_back)
+    )
+    return abandoned(now=now) & (is_beyond | is_stale)
 
 
 def _result_of_abandoned(run: ChatRun, *, state: RunState, error_code: str) -> RunResult:
@@ -170,10 +199,11 @@ def _end(chat: AgentChat, guard: QuerySet[ChatRun], run_id: str, result: RunResu
     if not ended:
         raise RunNotOwned(run_id=run_id)
     run = ChatRun.objects.get(id=run_id)
+    if run.output_text and not run.is_current:
+        make_current(run=run)
     append_timeline(chat=chat, entries=[_answer_entry(run)], now=now)
     settle_hold(user_id=run.user_id, hold_id=run.id, tokens=result.total_tokens, now=now)
-    if result.text or calls:
-        append_message(run=_Ended(run), role=Role.ASSISTANT, text=result.text, calls=calls, now=now)
+    append_end(run=run, result=result, revision=chat.timeline_seq, now=now)
     _note_answer(chat, run, result, now)
 
 
@@ -182,18 +212,12 @@ def _note_answer(chat: AgentChat, run: ChatRun, result: RunResult, now: datetime
     values: dict[str, object] = {}
     if result.state == RunState.FINISHED and not (chat.title or "").strip() and not chat.title_attempts:
         values["title_due_at"] = now
-    if run.completion_tokens:
-        values["context_token_stats"] = {**(chat.context_token_stats or {}), "answer": run.completion_tokens}
+    answer = sum(call.output_tokens for call in result.calls if call.purpose == "answer")
+    if result.stats is not None or answer:
+        stats = asdict(result.stats) if result.stats is not None else chat.context_token_stats or {}
+        values["context_token_stats"] = {**stats, "answer": answer}
     if values:
         AgentChat.objects.filter(pk=chat.pk).update(**values)
-
-
-class _Ended:
-    """A row as the message's event needs it."""
-
-    def __init__(self, run: ChatRun) -> None:
-        self.run_id, self.conversation_id = run.id, run.chat_id
-        self.user_id, self.request_id = run.user_id, run.request_id
 
 
 def _answer_entry(run: ChatRun) -> NewEntry:

@@ -1,5 +1,6 @@
 """What events leave behind: the history, the sums of rule B, the ledger, the state snapshot. Called by handlers."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -8,10 +9,17 @@ from typing import Any
 from django.db.models import F
 from django.utils.dateparse import parse_datetime
 
-from chat.bookkeeping import MOST_TOKENS, NewHistory, count_histories, insert_histories
-from chat.contracts import Role
-from chat.models import AgentChat, AgentStateSnapshot, ChatHistory
+from chat.bookkeeping import (
+    MOST_TOKENS,
+    NewHistory,
+    NewSnapshot,
+    count_histories,
+    insert_histories,
+    upsert_snapshots,
+)
+from chat.models import AgentChat, ChatHistory
 from chat.operations.conversations import lock_conversation_keys
+from chat.operations.messages import answer_event_id
 from chat.queries import ConversationNotFound
 from smartflow.accounts.contracts import ModelCall
 from smartflow.accounts.ledger import NewEntry, list_known_entries, record_calls
@@ -23,6 +31,10 @@ from smartflow.events import (
     ChatTokenUsageAdjustRequested,
 )
 from smartflow.kernel.errors import Invalid
+
+
+class SnapshotUnreadable(Invalid):
+    """A state cannot be read, and no retry will mend it."""
 
 
 def record_messages(*, events: Mapping[str, ChatHistoryPersistRequestedV1]) -> None:
@@ -43,12 +55,13 @@ def record_messages(*, events: Mapping[str, ChatHistoryPersistRequestedV1]) -> N
     known = set(ChatHistory.objects.filter(source_event_id__in=list(events)).values_list("source_event_id", flat=True))
     new = {event_id: event for event_id, event in events.items() if event_id not in known}
     histories = [_history(event, event_id) for event_id, event in new.items()]
+    entries = [entry for event_id, event in new.items() for entry in _entries(event, event_id)]
     usage: Counter[int] = Counter()
     for history in histories:
         usage[history.user_id] += history.tokens_consumed
     add_token_usage(tokens_by_user=usage)
     insert_histories(histories)
-    record_calls(entries=[entry for event_id, event in new.items() for entry in _entries(event, event_id)])
+    record_calls(entries=entries)
     count_histories(histories=histories, pk_of=pk_of)
 
 
@@ -56,50 +69,74 @@ def record_token_adjustments(*, events: Mapping[str, ChatTokenUsageAdjustRequest
     """
     Add calls that were made aside from a turn to the ledger and the three sums; in the history, to the turn's answer.
 
-    Transaction: the dispatcher's. Twice: changes nothing; the ledger knows the call.
+    Transaction: the dispatcher's.
+    Order:       as record_messages.
+    Twice:       changes nothing; the ledger knows the call.
     Raises:      ConversationNotFound; Invalid.
     """
-    pk_of = lock_conversation_keys(conversation_ids={event.conversation_id for event in events.values()})
+    wanted = {event.conversation_id for event in events.values()}
+    pk_of = lock_conversation_keys(conversation_ids=wanted)
+    if wanted - pk_of.keys():
+        raise ConversationNotFound
     known = list_known_entries(entry_keys=list(events))
-    for event_id, event in events.items():
-        if event.conversation_id not in pk_of:
-            raise ConversationNotFound
-        if event_id in known:
-            continue
-        tokens = event.tokens_delta
-        add_token_usage(tokens_by_user={event.user_id: tokens})
-        answers = ChatHistory.objects.filter(source_event_id=f"{event.run_id}:{Role.ASSISTANT}")
-        answers.update(tokens_consumed=F("tokens_consumed") + tokens)
-        entry = NewEntry(
-            entry_key=event_id,
-            user_id=event.user_id,
-            conversation_id=event.conversation_id,
-            run_id=event.run_id,
-            call=_call(event.call),
-            created_at=_moment(event.triggered_at),
-        )
-        record_calls(entries=[entry])
+    new = {event_id: event for event_id, event in events.items() if event_id not in known}
+    entries = [_adjustment(event, event_id) for event_id, event in new.items()]
+    usage: Counter[int] = Counter()
+    for event in new.values():
+        usage[event.user_id] += event.tokens_delta
+    add_token_usage(tokens_by_user=usage)
+    for event in new.values():
+        answers = ChatHistory.objects.filter(source_event_id=answer_event_id(run_id=event.run_id))
+        answers.update(tokens_consumed=F("tokens_consumed") + event.tokens_delta)
+    record_calls(entries=entries)
+    for event in new.values():
         chats = AgentChat.objects.filter(pk=pk_of[event.conversation_id])
-        chats.update(tokens_total=F("tokens_total") + tokens)
+        chats.update(tokens_total=F("tokens_total") + event.tokens_delta)
 
 
-def record_snapshot(*, event: AgentStateSnapshotPersist, now: datetime) -> None:
+def _adjustment(event: ChatTokenUsageAdjustRequested, event_id: str) -> NewEntry:
+    call = _call(event.call)
+    if call.total_tokens != event.tokens_delta:
+        raise Invalid("the call does not add up to tokens_delta")
+    return NewEntry(
+        entry_key=event_id,
+        user_id=event.user_id,
+        conversation_id=event.conversation_id,
+        run_id=event.run_id,
+        call=call,
+        created_at=_moment(event.triggered_at),
+    )
+
+
+def record_snapshots(*, events: Sequence[AgentStateSnapshotPersist], now: datetime) -> None:
     """
-    Keep the assistant's state in a conversation unless a newer one is kept already.
+    Keep the assistant's state in each conversation unless a newer one is kept already.
 
-    Transaction: the dispatcher's. Twice, late: changes nothing; the revision decides, not the order of arrival.
+    Transaction: the dispatcher's; one statement however many conversations.
+    Twice, late: changes nothing; the revision decides, not the order of arrival.
+    Raises:      SnapshotUnreadable, and nothing of the batch is written.
     """
-    values = {
-        "user_id": event.user_id,
-        "phase": event.phase,
-        "snapshot_json": event.snapshot_json,
-        "revision": event.revision,
-        "updated_at": now,
-    }
-    own = AgentStateSnapshot.objects.filter(conversation_id=event.conversation_id)
-    if own.filter(revision__lt=event.revision).update(**values) or own.exists():
-        return
-    AgentStateSnapshot.objects.create(conversation_id=event.conversation_id, created_at=now, **values)
+    newest: dict[str, NewSnapshot] = {}
+    for event in events:
+        snapshot = _snapshot(event)
+        kept = newest.get(snapshot.conversation_id)
+        if kept is None or kept.revision < snapshot.revision:
+            newest[snapshot.conversation_id] = snapshot
+    upsert_snapshots(snapshots=list(newest.values()), now=now)
+
+
+def _snapshot(event: AgentStateSnapshotPersist) -> NewSnapshot:
+    try:
+        state = json.loads(event.snapshot_json)
+    except ValueError as error:
+        raise SnapshotUnreadable("snapshot_json is no JSON") from error
+    if not isinstance(state, dict) or type(state.get("version")) is not int:
+        raise SnapshotUnreadable("snapshot_json is no object with a version")
+    if not 1 <= len(event.phase) <= 32 or not 1 <= len(event.conversation_id) <= 36:
+        raise SnapshotUnreadable("phase or conversation_id is no text that a column holds")
+    if not 0 <= event.revision < 2**63 or not 0 < event.user_id < 2**31:
+        raise SnapshotUnreadable("revision or user_id is no number that a column holds")
+    return NewSnapshot(event.conversation_id, event.user_id, event.phase, event.snapshot_json, event.revision)
 
 
 def _history(event: ChatHistoryPersistRequestedV1, event_id: str) -> NewHistory:

@@ -10,10 +10,10 @@ from chat.contracts import ChatStatus, Role, RunKind, RunState, StartedRun, Time
 from chat.memory.budget import REQUEST_OVERHEAD_TOKENS, estimate_text
 from chat.models import AgentChat, ChatRun
 from chat.operations.conversations import lock_own
-from chat.operations.messages import append_message
+from chat.operations.messages import append_question
 from chat.operations.ownership import started_run
 from chat.operations.timeline import NewEntry, append_timeline
-from chat.queries import ConversationNotFound, RunNotFound
+from chat.operations.variants import RunNotRepeatable, check_quiet, lock_last
 from outbox.database_errors import repeat_on_conflict
 from smartflow.accounts.quota import hold_tokens
 from smartflow.kernel.errors import Conflict
@@ -26,20 +26,6 @@ MOST_OUTPUT_GUESS_TOKENS = 4000
 HOLD_SECONDS = 600
 # What the model is told instead of something the user said.
 CONTINUE_NUDGE = "Continue exactly where your last answer stops. Do not repeat any of it."
-
-
-class RunAlreadyLive(Conflict):
-    """The conversation's last turn has not ended; `run_id` names it."""
-
-    code = "40910"
-    message = _("The assistant is still answering your last message. Wait for it to finish.")
-
-
-class RunNotRepeatable(Conflict):
-    """Only the last answer of a conversation can be made anew."""
-
-    code = "40912"
-    message = _("Only the last answer can be made anew.")
 
 
 class RunNotContinuable(Conflict):
@@ -76,6 +62,7 @@ class _NewRun:
     language: str
     request_id: str
     variant_no: int = 1
+    is_current: bool = True
 
 
 def begin_turn(*, request: TurnRequest, owner: str, lease_seconds: float, now: datetime) -> StartedRun:
@@ -94,21 +81,22 @@ def begin_variant(
     *, user_id: int, run_id: str, request_id: str, language: str, claimant: Claimant, now: datetime
 ) -> StartedRun:
     """
-    Answer the last question once more; the new answer becomes the current variant, the earlier ones stay.
+    Answer the last question once more. The earlier answers stay, and the one that counts goes on counting until the
+    new one has ended with something said.
 
     Transaction: one. Raises: RunNotFound; RunNotRepeatable; RunAlreadyLive; TooManyRunsOfUser; QuotaExceeded.
     """
 
     def begin() -> StartedRun:
         with transaction.atomic():
-            chat, run = _lock_last(user_id, run_id, RunNotRepeatable)
+            chat, run = lock_last(user_id=user_id, run_id=run_id, not_last=RunNotRepeatable)
             variants = ChatRun.objects.filter(chat__chat_id=chat.chat_id, turn_no=run.turn_no)
             latest = variants.order_by("-variant_no").values_list("variant_no", flat=True)[0]
-            variants.update(is_current=False)
             new = _NewRun(
                 kind=RunKind.REGENERATE,
                 turn_no=run.turn_no,
                 variant_no=latest + 1,
+                is_current=False,
                 message=run.input_text,
                 model=run.model,
                 thinking=run.thinking,
@@ -131,7 +119,7 @@ def begin_continuation(
 
     def begin() -> StartedRun:
         with transaction.atomic():
-            chat, run = _lock_last(user_id, run_id, RunNotContinuable)
+            chat, run = lock_last(user_id=user_id, run_id=run_id, not_last=RunNotContinuable)
             if run.state == RunState.FINISHED or not run.output_text or not run.is_current:
                 raise RunNotContinuable
             chat.turn_count += 1
@@ -148,28 +136,6 @@ def begin_continuation(
             return _insert_run(chat, new, claimant, now)
 
     return repeat_on_conflict(begin)
-
-
-def select_variant(*, user_id: int, run_id: str, now: datetime) -> None:
-    """
-    Make one of the last question's answers the one that counts for what the model is reminded of.
-
-    Transaction: one. Twice: no effect. Raises: RunNotFound; RunNotRepeatable; RunAlreadyLive.
-    """
-
-    def select() -> None:
-        with transaction.atomic():
-            chat, run = _lock_last(user_id, run_id, RunNotRepeatable)
-            if run.is_current:
-                return
-            variants = ChatRun.objects.filter(chat__chat_id=chat.chat_id, turn_no=run.turn_no)
-            variants.exclude(id=run.id).update(is_current=False)
-            variants.filter(id=run.id).update(is_current=True)
-            payload = {"run_id": run.id, "turn_no": run.turn_no, "variant_no": run.variant_no}
-            entry = NewEntry(kind=TimelineKind.VARIANT_SELECTED, role=Role.USER, payload=payload, run_id=run.id)
-            append_timeline(chat=chat, entries=[entry], now=now)
-
-    repeat_on_conflict(select)
 
 
 def _begin_turn(request: TurnRequest, claimant: Claimant, now: datetime) -> StartedRun:
@@ -195,7 +161,7 @@ def _begin_turn(request: TurnRequest, claimant: Claimant, now: datetime) -> Star
             run_id=started.run_id,
         )
         append_timeline(chat=chat, entries=[said], now=now)
-        append_message(run=started, role=Role.USER, text=request.message, calls=(), now=now)
+        append_question(run=started, now=now)
     return replace(started, history_seq=history_seq)
 
 
@@ -220,6 +186,7 @@ def _insert_run(chat: AgentChat, new: _NewRun, claimant: Claimant, now: datetime
         kind=new.kind,
         turn_no=new.turn_no,
         variant_no=new.variant_no,
+        is_current=new.is_current,
         input_text=new.message,
         model=new.model,
         thinking=new.thinking,
@@ -257,7 +224,7 @@ def _open_conversation(request: TurnRequest, now: datetime) -> AgentChat:
 def _go_on(request: TurnRequest, now: datetime) -> AgentChat:
     """Count one more turn of a conversation, holding its row, unless a run of it is live."""
     chat = lock_own(user_id=request.user_id, conversation_id=request.conversation_id or "")
-    _check_quiet(chat)
+    check_quiet(chat=chat)
     chat.turn_count += 1
     _touch(chat, now)
     return chat
@@ -267,25 +234,3 @@ def _touch(chat: AgentChat, now: datetime) -> None:
     chat.last_message_at = now
     chat.status = ChatStatus.ACTIVE
     chat.save(update_fields=["turn_count", "last_message_at", "status", "updated_at"])
-
-
-def _check_quiet(chat: AgentChat) -> None:
-    live = ChatRun.objects.filter(chat__chat_id=chat.chat_id, is_live=True).values_list("id", flat=True).first()
-    if live is not None:
-        raise RunAlreadyLive(run_id=live)
-
-
-def _lock_last(user_id: int, run_id: str, not_last: type[Conflict]) -> tuple[AgentChat, ChatRun]:
-    """Lock the run's conversation and return both; the run must be an answer to the conversation's last question."""
-    run = ChatRun.objects.filter(id=run_id, user_id=user_id).first()
-    if run is None:
-        raise RunNotFound
-    try:
-        chat = lock_own(user_id=user_id, conversation_id=run.chat_id)
-    except ConversationNotFound:
-        raise RunNotFound from None
-    _check_quiet(chat)
-    if run.turn_no != chat.turn_count:
-        raise not_last
-    run.refresh_from_db()
-    return chat, run

@@ -1,15 +1,16 @@
 """Turns that race: one of them wins, the others are told, and the books stay right."""
 
 import pytest
+from django.db import transaction
 
 from chat import operations
 from chat.contracts import RunState
 from chat.models import AgentChat, ChatHistory, ChatRun
 from chat.operations import RunAlreadyLive, RunNotOwned
+from chat.operations.ownership import started_run
 from outbox.models import OutboxMessage
-from smartflow.events import ChatHistoryPersistRequested
 from smartflow.kernel.clock import utc_now
-from tests.integration.chat.turns import ask, result, talk
+from tests.integration.chat.turns import answer_event, ask, messages, result, talk
 from tests.racing import run_at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,7 +26,7 @@ def test_begin_turn_lets_one_of_many_begin_in_a_conversation(alice):
     assert len(refused) == 3
     assert begun.turn_no == 2
     assert ChatRun.objects.filter(is_live=True).count() == 1
-    assert OutboxMessage.objects.count() == 3
+    assert len(messages()) == 3
 
 
 def test_begin_turn_opens_as_many_conversations_as_it_is_asked_for(alice):
@@ -46,26 +47,18 @@ def test_owner_and_orphan_sweep_end_a_run_once(alice):
 
     row = ChatRun.objects.get()
     if isinstance(finished, RunNotOwned):
-        assert (ended, row.state, OutboxMessage.objects.count()) == (1, RunState.FAILED, 1)
+        assert (ended, row.state, len(messages())) == (1, RunState.FAILED, 1)
     else:
-        assert (finished, ended, row.state, row.output_text) == (None, 0, RunState.FINISHED, "Whole")
-        assert OutboxMessage.objects.count() == 2
+        assert (finished, ended, row.state, row.output_text) == (2, 0, RunState.FINISHED, "Whole")
+        assert len(messages()) == 2
 
 
 def test_record_messages_of_one_event_at_once_counts_once(alice):
     run = ask(alice)
-    event = ChatHistoryPersistRequested(
-        user_id=alice.pk,
-        conversation_id=run.conversation_id,
-        run_id=run.run_id,
-        role="assistant",
-        message="text",
-        tokens_consumed=5,
-        occurred_at=utc_now().isoformat(),
-    )
+    event = answer_event(run, tokens=5)
 
     def record():
-        with operations.transaction.atomic():
+        with transaction.atomic():
             operations.record_messages(events={"e-1": event})
 
     assert run_at_once(*[record] * 4) == [None] * 4
@@ -78,20 +71,12 @@ def test_record_messages_of_one_event_at_once_counts_once(alice):
 def test_renaming_never_deadlocks_with_the_messages_that_are_counted(alice):
     # One conversation: the user's index is then as good as the unique key, and MariaDB may take either.
     conversation_id = talk(alice, ("One", "1"))
-    run = ChatRun.objects.get()
+    run = started_run(run=ChatRun.objects.select_related("chat").get())
 
     def count(number):
-        event = ChatHistoryPersistRequested(
-            user_id=alice.pk,
-            conversation_id=conversation_id,
-            run_id=run.id,
-            role="assistant",
-            message="text",
-            tokens_consumed=1,
-            occurred_at=utc_now().isoformat(),
-        )
-        with operations.transaction.atomic():
-            operations.record_messages(events={f"{run.id}:{number}": event})
+        event = answer_event(run, tokens=1)
+        with transaction.atomic():
+            operations.record_messages(events={f"{run.run_id}:{number}": event})
 
     def rename(number):
         operations.change_conversation(user_id=alice.pk, conversation_id=conversation_id, title=f"Title {number}")

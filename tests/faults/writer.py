@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction  # 
 
 from chat.models import AgentChat  # noqa: E402
 from outbox.append import append_event  # noqa: E402
+from smartflow.accounts.contracts import ModelCall  # noqa: E402
 from smartflow.events import ChatHistoryPersistRequested  # noqa: E402
 from smartflow.kernel.clock import utc_now  # noqa: E402
 
@@ -63,6 +64,7 @@ def _append(event: dict[str, Any]) -> None:
             message=event["message"],
             tokens_consumed=event["tokens"],
             occurred_at=utc_now().isoformat(),
+            calls=[asdict(_call(event))] if event["tokens"] else [],
         ),
         key=event["chat_id"],
         event_id=event["event_id"],
@@ -75,6 +77,10 @@ def _append(event: dict[str, Any]) -> None:
             "SELECT %s, COALESCE(MAX(place), 0) + 1, %s, %s FROM faults_journal WHERE chat_id = %s",
             [event["chat_id"], event["event_id"], event["tokens"], event["chat_id"]],
         )
+
+
+def _call(event: dict[str, Any]) -> ModelCall:
+    return ModelCall(call_id=event["event_id"], purpose="answer", model="worker", total_tokens=event["tokens"])
 
 
 def write_all(writings: list[Writing], journal: Any) -> None:

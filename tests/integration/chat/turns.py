@@ -1,10 +1,14 @@
 """Begins and ends turns for tests of chat, through the product's own operations."""
 
+from dataclasses import asdict
 from datetime import timedelta
 
-from chat.contracts import RunResult, RunState, StartedRun, TurnRequest
-from chat.operations import begin_turn, finish_run
+from chat.contracts import Role, RunProgress, RunResult, RunState, StartedRun, TurnRequest
+from chat.operations import begin_turn, finish_run, save_progress
+from outbox.envelope import decode_stored
+from outbox.models import OutboxMessage
 from smartflow.accounts.contracts import ModelCall
+from smartflow.events import ChatHistoryPersistRequested
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.ids import new_uuid
 
@@ -44,6 +48,36 @@ def call(total=9, **fields) -> ModelCall:
 def result(text="Hi there", *, state=RunState.FINISHED, error_code="", total=9) -> RunResult:
     """How a run ends."""
     return RunResult(state=state, text=text, calls=(call(total),) if total else (), error_code=error_code)
+
+
+def answer_event(run, *, tokens=7, role=Role.ASSISTANT, user_id=None, at=None, message="text", call_id=None):
+    """The event of a run's answer, its tokens those of one call."""
+    return ChatHistoryPersistRequested(
+        user_id=user_id or run.user_id,
+        conversation_id=run.conversation_id,
+        run_id=run.run_id,
+        role=role,
+        message=message,
+        tokens_consumed=tokens,
+        occurred_at=(at or utc_now()).isoformat(),
+        calls=[asdict(call(tokens, **({"call_id": call_id} if call_id else {})))] if tokens > 0 else [],
+    )
+
+
+def events():
+    """Every event that was appended, oldest first."""
+    return [decode_stored(row.payload) for row in OutboxMessage.objects.order_by("id")]
+
+
+def messages():
+    """The events of messages among them."""
+    return [event for event in events() if event.event_type == ChatHistoryPersistRequested.event_type]
+
+
+def say(run, text, *, prompt_tokens=0, events=(), now=None) -> frozenset[str]:
+    """Let a run's executor save what was said so far; the result names the run if it is lost."""
+    progress = RunProgress(text=text, events=tuple(events), prompt_tokens=prompt_tokens)
+    return save_progress(saves=[(run, progress)], lease_seconds=LEASE_SECONDS, now=now or utc_now())
 
 
 def talk(user, *pairs, conversation_id=None, now=None) -> str:

@@ -198,7 +198,7 @@ def test_dispatch_message_buries_the_row_when_nothing_handles_its_type(dispatch,
 
 @pytest.mark.parametrize(
     ("found", "replacement"),
-    [('"event_version":1', '"event_version":99'), ('"role":"user"', '"role":7'), (EVENT_TYPE, "no.such.type")],
+    [('"event_version":2', '"event_version":99'), ('"role":"user"', '"role":7'), (EVENT_TYPE, "no.such.type")],
 )
 @pytest.mark.usefixtures("handler")
 def test_dispatch_message_buries_the_row_when_its_event_cannot_be_read(dispatch, found, replacement):
