@@ -143,6 +143,24 @@ def list_answered_turns(
     ]
 
 
+def find_answered_turn(*, user_id: int, conversation_id: str, before_turn: int, newer_count: int) -> int | None:
+    """Return the number of the answered turn that has so many newer ones before `before_turn`; None without one."""
+    turns = ChatRun.objects.filter(
+        chat__chat_id=conversation_id, user_id=user_id, turn_no__lt=before_turn, is_current=True
+    ).exclude(output_text="")
+    numbers = turns.order_by("-turn_no").values_list("turn_no", flat=True)
+    return next(iter(numbers[newer_count : newer_count + 1]), None)
+
+
+def find_last_outcome(*, user_id: int, conversation_id: str, before_turn: int) -> RunState | None:
+    """Return how the last turn before this one ended; None without one. The state's snapshot may be behind by now."""
+    last = ChatRun.objects.filter(
+        chat__chat_id=conversation_id, user_id=user_id, turn_no__lt=before_turn, is_current=True
+    )
+    state = last.order_by("-turn_no").values_list("state", flat=True).first()
+    return RunState(state) if state else None
+
+
 def find_run(*, user_id: int, run_id: str) -> RunSnapshot | None:
     """Return a run of the user's as the database has it, or None: unknown, deleted, or somebody else's."""
     run = ChatRun.objects.filter(id=run_id, user_id=user_id, chat__deleted_at__isnull=True).first()
