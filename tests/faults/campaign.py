@@ -235,7 +235,11 @@ class Campaign:
             (place / log.name).write_text("".join(line for line in lines if " received data={" not in line)[-40_000:])
         shutil.copytree(self._orders / "scripts", place / "scripts", dirs_exist_ok=True)
 
-    def count_messages(self) -> int:
+    def summarise(self, outcomes: list[Outcome], seconds: float) -> dict[str, object]:
+        """The figures of the campaign."""
+        return summarise(outcomes, seconds, self._count_messages())
+
+    def _count_messages(self) -> int:
         """How many messages the topic holds; more than events are duplicates."""
         reader = Consumer({"bootstrap.servers": self.servers.kafka, "group.id": f"{self.servers.name}-count"})
         try:

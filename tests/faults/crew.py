@@ -19,10 +19,11 @@ from tests.stack.waiting import wait_until
 
 START_SECONDS = 60
 STOP_SECONDS = 20
-READY = {"celery": " ready.", "consumer": "Consuming events.", "writer": "", "manage": ""}
+READY = {"celery": " ready.", "consumer": "Consuming events."}
 COMMANDS = {"celery": ["-m", *CELERY.split()], "consumer": ["manage.py", "consume_events"]}
-# Who makes up the installation: the role and what its command line has beside it.
-MEMBERS: dict[str, tuple[str, tuple[str, ...]]] = {
+# Who makes up an installation: the role and what its command line has beside it.
+Cast = dict[str, tuple[str, tuple[str, ...]]]
+MEMBERS: Cast = {
     "relay-a": ("celery", ("--beat", "-n", "relay-a@faults")),
     "relay-b": ("celery", ("-n", "relay-b@faults")),
     "consumer-a": ("consumer", ()),
@@ -49,9 +50,15 @@ class Member:
 class Crew:
     """Starts processes through the nursery. Use as a context manager; it ends every process it started."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path, *, is_cold: bool = False) -> None:
+    nursery = "tests.faults.nursery"
+    ready: Mapping[str, str] = READY
+
+    def __init__(
+        self, environment: Mapping[str, str], folder: Path, *, is_cold: bool = False, cast: Cast | None = None
+    ) -> None:
         self._environment = dict(environment)
         self._folder = folder
+        self.cast = MEMBERS if cast is None else cast
         # start the product's processes by their own command lines, as production does; a second slower each
         self._is_cold = is_cold
         self._cold: list[subprocess.Popen[bytes]] = []
@@ -63,7 +70,7 @@ class Crew:
     def __enter__(self) -> "Crew":
         self._folder.mkdir(parents=True, exist_ok=True)
         self._nursery = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.nursery"],
+            [sys.executable, "-m", self.nursery],
             cwd=ROOT,
             env=self._environment,
             stdin=subprocess.PIPE,
@@ -93,7 +100,7 @@ class Crew:
     def _start(self, name: str, role: str, arguments: tuple[str, ...]) -> None:
         self._end_group(name)
         if not role:
-            role, arguments = MEMBERS.get(name, GUEST)
+            role, arguments = self.cast.get(name, GUEST)
         log = self._folder / f"{name}.log"
         log_start = log.stat().st_size if log.exists() else 0
         bear = self._bear_cold if self._is_cold and role in COMMANDS else self._bear
@@ -137,14 +144,14 @@ class Crew:
         for name in list(self._leaving):  # it runs and has been ready, and yet it will be missing in a moment
             self.wait_gone(name, STOP_SECONDS)
             self.kill(name)
-        for name in MEMBERS:
+        for name in self.cast:
             self.start(name)
-        self.wait_ready(*MEMBERS)
-        for name in MEMBERS:
+        self.wait_ready(*self.cast)
+        for name in self.cast:
             if not self.has_beat(name):
                 self.kill(name)
                 self.start(name)
-        self.wait_ready(*MEMBERS)
+        self.wait_ready(*self.cast)
 
     def is_running(self, name: str) -> bool:
         """Whether the process lives, frozen or not."""
@@ -160,7 +167,7 @@ class Crew:
 
     def has_beat(self, name: str) -> bool:
         """Whether a worker that should have a beat has one; true for everybody else."""
-        return "--beat" not in MEMBERS.get(name, GUEST)[1] or bool(self._children(name))
+        return "--beat" not in self.cast.get(name, GUEST)[1] or bool(self._children(name))
 
     def kill_beat(self, name: str) -> None:
         """End the beat process of a worker."""
@@ -202,7 +209,7 @@ class Crew:
         member = self._members[name]
         with member.log.open("rb") as log:
             log.seek(member.log_start)
-            return READY[member.role].encode() in log.read()
+            return self.ready.get(member.role, "").encode() in log.read()
 
     def _children(self, name: str) -> list[int]:
         if not self.is_running(name):
