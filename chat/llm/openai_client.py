@@ -19,6 +19,7 @@ import openai
 import orjson
 
 from chat.llm.answer_body import AnswerBody, Patience
+from chat.llm.connections import Connections
 from chat.llm.failures import translated
 from chat.llm.port import (
     ModelError,
@@ -76,7 +77,7 @@ class OpenAIChatModel:
             drain_seconds=config.drain_timeout_seconds,
         )
         # A pool belongs to the loop it was opened on; used from another one it hangs.
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = WeakKeyDictionary()
+        self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, Connections] = WeakKeyDictionary()
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """See ChatModel.stream."""
@@ -107,17 +108,18 @@ class OpenAIChatModel:
 
     async def aclose(self) -> None:
         """Close this loop's connections; calls under way end as cut."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.close()
+        connections = self._connections.pop(asyncio.get_running_loop(), None)
+        if connections is not None:
+            await connections.aclose()
 
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        body = AnswerBody(await self._open(request), self._patience)
-        async with aclosing(body.events()) as events:
-            async for event in events:
-                yield event
+        with self._connections_here().client() as client:
+            body = AnswerBody(await self._open(client, request), self._patience)
+            async with aclosing(body.events()) as events:
+                async for event in events:
+                    yield event
 
-    async def _open(self, request: ModelRequest) -> httpx2.Response:
+    async def _open(self, client: openai.AsyncOpenAI, request: ModelRequest) -> httpx2.Response:
         """Send the request and return the response, its body unread and open."""
         name = self._config.models.get(request.model)
         if name is None:
@@ -126,7 +128,7 @@ class OpenAIChatModel:
             async with asyncio.timeout(self._config.connect_timeout_seconds + self._config.silence_timeout_seconds):
                 # Not chat.completions.create: it walks through every message by its type hints, which takes longer
                 # than all else in a call, and longer still with each message of the history.
-                response = await self._client().post(
+                response = await client.post(
                     "/chat/completions",
                     cast_to=httpx2.Response,
                     content=orjson.dumps(self._wire_body(request, name)),
@@ -154,25 +156,17 @@ class OpenAIChatModel:
             body[config.thinking_field] = enabled if request.thinking == "true" else disabled
         return body
 
-    def _client(self) -> openai.AsyncOpenAI:
+    def _connections_here(self) -> Connections:
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = self._new_client()
-        return client
-
-    def _new_client(self) -> openai.AsyncOpenAI:
-        config = self._config
-        # Silence is noticed by _open and AnswerBody; a timer below them would be one more for every chunk.
-        timeout = httpx2.Timeout(None, connect=config.connect_timeout_seconds, pool=config.connect_timeout_seconds)
-        limits = httpx2.Limits(max_connections=config.max_connections, max_keepalive_connections=100)
-        return openai.AsyncOpenAI(
-            api_key=config.api_key,
-            base_url=config.base_url or None,
-            timeout=timeout,
-            max_retries=0,
-            http_client=openai.DefaultAsyncHttpx2Client(timeout=timeout, limits=limits),
-        )
+        if loop not in self._connections:
+            config = self._config
+            self._connections[loop] = Connections(
+                api_key=config.api_key,
+                base_url=config.base_url,
+                connect_timeout_seconds=config.connect_timeout_seconds,
+                max_connections=config.max_connections,
+            )
+        return self._connections[loop]
 
     def _wait_before_retry(self, error: ModelError, *, attempt: int) -> float | None:
         """Return the seconds to wait, or None when there is no further attempt."""
