@@ -85,7 +85,7 @@ async def test_commit_that_fails_is_503_and_nothing_exists(token, database, monk
     def fail(**_kwargs):
         raise OperationalError(2013, "Lost connection to server during query")
 
-    monkeypatch.setattr("chat.operations.append_event", fail)
+    monkeypatch.setattr("chat.operations.messages.append_event", fail)
 
     status, _headers, body = await answer(token, {"message": "Lost?"}, database)
 

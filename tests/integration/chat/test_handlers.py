@@ -2,19 +2,19 @@
 
 import pytest
 
-from chat.models import AgentChat, ChatHistory
+from chat.models import AgentChat, AgentStateSnapshot, ChatHistory
 from outbox.dispatch import Outcome, dispatch_messages
 from outbox.models import OutboxMessage, Status
 from tests.integration.chat.turns import talk
 from tests.outbox_rows import NOW, wire
 
 pytestmark = pytest.mark.django_db
-# lock, predecessors; find and lock conversations, known events, users, histories, sums; consumed
-STATEMENTS = 9
+# lock, predecessors; find and lock conversations, known events, users, histories, ledger, sums; states; consumed
+STATEMENTS = 11
 SAVEPOINT = 2  # a test's transaction has one where a consumer has BEGIN and COMMIT
 
 
-def test_a_batch_of_a_hundred_messages_takes_nine_statements(alice, bob, django_assert_num_queries):
+def test_a_batch_of_fifty_turns_takes_eleven_statements(alice, bob, django_assert_num_queries):
     for number in range(50):
         talk(alice if number % 2 else bob, (f"Question {number}", f"Answer {number}"))
     values = [wire(pk) for pk in OutboxMessage.objects.order_by("id").values_list("pk", flat=True)]
@@ -22,9 +22,10 @@ def test_a_batch_of_a_hundred_messages_takes_nine_statements(alice, bob, django_
     with django_assert_num_queries(STATEMENTS + SAVEPOINT):
         outcomes = dispatch_messages(values=values, clock=lambda: NOW)
 
-    assert outcomes == [Outcome.CONSUMED] * 100
+    assert outcomes == [Outcome.CONSUMED] * 150
     assert set(OutboxMessage.objects.values_list("status", flat=True)) == {Status.CONSUMED}
     assert ChatHistory.objects.count() == 100
+    assert AgentStateSnapshot.objects.count() == 50
     assert set(AgentChat.objects.values_list("message_count", "tokens_total")) == {(2, 9)}
 
 
@@ -38,7 +39,8 @@ def test_a_message_that_nothing_can_mend_leaves_its_neighbours_counted_once(alic
     outcomes = dispatch_messages(values=values, clock=lambda: NOW)
 
     consumed = Outcome.CONSUMED
-    assert outcomes == [consumed, consumed, Outcome.DEAD, Outcome.BLOCKED, consumed, consumed]
+    blocked = [Outcome.DEAD, Outcome.BLOCKED, Outcome.BLOCKED]
+    assert outcomes == [consumed] * 3 + blocked + [consumed] * 3
     counts = dict(AgentChat.objects.values_list("chat_id", "message_count"))
     assert [counts[conversation] for conversation in conversations] == [2, 0, 2]
     alice.refresh_from_db()

@@ -6,14 +6,14 @@ import pytest
 
 from chat import operations, queries
 from chat.contracts import ChatStatus, RunState
-from tests.integration.chat.turns import ask, result, talk
+from tests.integration.chat.turns import ask, result, say, talk
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 
 
-def timeline(user, conversation_id, **values):
-    return queries.list_timeline(user_id=user.pk, conversation_id=conversation_id, **values)
+def timeline(user, conversation_id, *, limit=400, **values):
+    return queries.list_timeline(user_id=user.pk, conversation_id=conversation_id, limit=limit, **values)
 
 
 def test_list_timeline_shows_turns_before_any_event_is_handled(alice):
@@ -30,14 +30,24 @@ def test_list_timeline_shows_turns_before_any_event_is_handled(alice):
     assert [item.tokens_consumed for item in items] == [0, 9, 0, 9]
 
 
-def test_list_timeline_shows_a_turn_that_has_just_begun_without_an_answer(alice):
+def test_list_timeline_shows_what_was_said_at_once_and_the_answer_when_it_has_ended(alice):
     run = ask(alice)
+    say(run, "Ha")
 
     assert [item.role for item in timeline(alice, run.conversation_id)] == ["user"]
+    found = queries.find_conversation(user_id=alice.pk, conversation_id=run.conversation_id)
+    assert found.live_run_id == run.run_id
 
-    operations.save_progress(run=run, text="Ha", prompt_tokens=1, lease_seconds=15, now=NOW)
-    assert [item.content for item in timeline(alice, run.conversation_id)] == ["Hello", "Ha"]
-    assert timeline(alice, run.conversation_id)[1].payload["state"] == RunState.RUNNING
+    operations.finish_run(run=run, result=result("Hallo"), now=NOW)
+    answer = timeline(alice, run.conversation_id)[1]
+    assert (answer.content, answer.tokens_consumed) == ("Hallo", 9)
+    assert answer.payload == {
+        "run_id": run.run_id,
+        "state": "finished",
+        "model": "worker",
+        "turn_no": 1,
+        "variant_no": 1,
+    }
 
 
 def test_list_timeline_shows_a_failed_turn_with_its_code(alice):
@@ -50,18 +60,20 @@ def test_list_timeline_shows_a_failed_turn_with_its_code(alice):
     assert (said.content, said.payload["state"], said.payload["error_code"]) == ("", "failed", "model_timeout")
 
 
-def test_list_timeline_pages_back_by_seq(alice, monkeypatch):
-    monkeypatch.setattr(queries, "TIMELINE_TURNS", 2)
+@pytest.mark.parametrize("limit", [1, 3, 4, 10, 400])
+def test_list_timeline_pages_both_ways_without_gap_or_repeat(alice, limit):
     conversation_id = talk(alice, *((f"Q{number}", f"A{number}") for number in range(1, 6)))
+    whole = timeline(alice, conversation_id)
+    assert [item.seq for item in whole] == list(range(1, 11))
 
-    newest = timeline(alice, conversation_id)
-    before = timeline(alice, conversation_id, before_seq=newest[0].seq)
-    oldest = timeline(alice, conversation_id, before_seq=before[0].seq)
+    back = page = timeline(alice, conversation_id, limit=limit)
+    while page := timeline(alice, conversation_id, limit=limit, before_seq=page[0].seq):
+        back = page + back
+    forth = page = timeline(alice, conversation_id, limit=limit, after_seq=0)
+    while page := timeline(alice, conversation_id, limit=limit, after_seq=page[-1].seq):
+        forth = forth + page
 
-    assert [item.content for item in (*oldest, *before, *newest)] == [
-        text for number in range(1, 6) for text in (f"Q{number}", f"A{number}")
-    ]
-    assert timeline(alice, conversation_id, before_seq=1) == []
+    assert back == forth == whole
 
 
 def test_nothing_of_alice_is_shown_to_bob(alice, bob):

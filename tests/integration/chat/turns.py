@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import timedelta
 
 from chat.contracts import Role, RunProgress, RunResult, RunState, StartedRun, TurnRequest
-from chat.operations import begin_turn, finish_run, save_progress
+from chat.operations import Claimant, begin_continuation, begin_turn, begin_variant, finish_run, save_progress
 from outbox.envelope import decode_stored
 from outbox.models import OutboxMessage
 from smartflow.accounts.contracts import ModelCall
@@ -78,6 +78,28 @@ def say(run, text, *, prompt_tokens=0, events=(), now=None) -> frozenset[str]:
     """Let a run's executor save what was said so far; the result names the run if it is lost."""
     progress = RunProgress(text=text, events=tuple(events), prompt_tokens=prompt_tokens)
     return save_progress(saves=[(run, progress)], lease_seconds=LEASE_SECONDS, now=now or utc_now())
+
+
+def again(user, run_id, *, now=None, owner=OWNER) -> StartedRun:
+    """Begin another variant of an answer."""
+    return begin_variant(**_named(user, run_id, owner), now=now or utc_now())
+
+
+def another(user, run_id, *, answer="Or so", now=None) -> StartedRun:
+    """Complete another variant of an answer."""
+    run = again(user, run_id, now=now)
+    finish_run(run=run, result=result(answer), now=now or utc_now())
+    return run
+
+
+def go_on(user, run_id, *, now=None, owner=OWNER) -> StartedRun:
+    """Begin the continuation of an answer."""
+    return begin_continuation(**_named(user, run_id, owner), now=now or utc_now())
+
+
+def _named(user, run_id, owner):
+    claimant = Claimant(owner=owner, lease_seconds=LEASE_SECONDS)
+    return {"user_id": user.pk, "run_id": run_id, "request_id": "req-2", "language": "en", "claimant": claimant}
 
 
 def talk(user, *pairs, conversation_id=None, now=None) -> str:
