@@ -12,9 +12,10 @@ from django.conf import settings
 from chat.api.chat_stream import PATH as CHAT_PATH
 from chat.api.chat_stream import ChatStream
 from chat.llm.factory import build_chat_model
-from chat.runs.executor import ExecutorLimits, RunExecutor
+from chat.runs.executor_host import ExecutorHost, HostParts
 from chat.runs.hints import Hints
 from chat.runs.logs import RunLogs
+from outbox.database_clock import database_now
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.ids import new_uuid
@@ -41,7 +42,7 @@ class Streams:
         self._database: DatabaseThreads | None = None
         self._hints: Hints | None = None
         self._logs: RunLogs | None = None
-        self._executor: RunExecutor | None = None
+        self._host: ExecutorHost | None = None
         self._chat: ChatStream | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -56,6 +57,7 @@ class Streams:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                self._chat = self._compose()
                 self._listen_for_the_end()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
@@ -67,19 +69,16 @@ class Streams:
         self._database = DatabaseThreads()
         self._hints = Hints(redis_url=settings.REDIS_URL, prefix=settings.OUTBOX_TOPIC_PREFIX)
         self._logs = RunLogs(database=self._database, hints=self._hints)
-        self._executor = RunExecutor(
+        parts = HostParts(
             model=build_chat_model(),
             database=self._database,
-            clock=utc_now,
-            limits=ExecutorLimits(
-                lease_seconds=settings.CHAT_RUN_LEASE_SECONDS,
-                max_live_runs=settings.CHAT_MAX_LIVE_RUNS,
-                max_input_tokens=settings.CHAT_MAX_INPUT_TOKENS,
-                reserved_tokens=settings.CHAT_RESERVED_TOKENS,
-            ),
             logs=self._logs,
+            hints=self._hints,
+            clock=database_now,
         )
-        return ChatStream(executor=self._executor, database=self._database, clock=utc_now, owner=self._owner)
+        self._host = ExecutorHost(parts, owner=self._owner)
+        self._host.open()
+        return ChatStream(executor=self._host.executor, database=self._database, clock=utc_now, owner=self._owner)
 
     def _listen_for_the_end(self) -> None:
         """
@@ -103,15 +102,15 @@ class Streams:
             signal.signal(number, end)
 
     def _begin_end(self) -> None:
-        if self._ending is None and self._executor is not None:
-            self._ending = asyncio.ensure_future(self._executor.shutdown(grace_seconds=GRACE_SECONDS))
+        if self._ending is None and self._host is not None:
+            self._ending = asyncio.ensure_future(self._host.close(grace_seconds=GRACE_SECONDS))
 
     async def _shut_down(self) -> None:
         self._begin_end()
         if self._ending is not None:
             await self._ending
-        if self._executor is not None:
+        if self._host is not None:
             # a turn that was being begun when the end came
-            await self._executor.shutdown(grace_seconds=0)
+            await self._host.close(grace_seconds=0)
         if self._database is not None:
             self._database.close()

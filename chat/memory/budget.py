@@ -85,3 +85,29 @@ def trim_turns(
 
 def _ceil_divide(count: int, by: int) -> int:
     return -(-count // by)
+
+
+class RunningEstimate:
+    """The estimate of a text that grows piece by piece; the same number as estimate_text of the whole."""
+
+    __slots__ = ("_ascii", "_cjk", "_other")
+
+    def __init__(self) -> None:
+        self._ascii = self._cjk = self._other = 0
+
+    def add(self, piece: str) -> None:
+        """Count one more piece."""
+        dense = "".join(piece.split())
+        if dense.isascii():
+            self._ascii += len(dense)
+            return
+        without_cjk = _CJK_RUNS.sub("", dense)
+        ascii_count = len(without_cjk.encode("ascii", "ignore"))
+        self._cjk += len(dense) - len(without_cjk)
+        self._ascii += ascii_count
+        self._other += len(without_cjk) - ascii_count
+
+    @property
+    def tokens(self) -> int:
+        """The estimate so far."""
+        return self._cjk + _ceil_divide(self._ascii, 4) + _ceil_divide(self._other, 2)

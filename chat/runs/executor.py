@@ -1,30 +1,35 @@
-"""Owns runs: calls the model, writes the log its readers tail, saves what was said and ends the run in the database.
+"""Owns runs: lets the model answer, writes the log its readers tail, and ends the run in the database.
 
-One per web process. A run does not know who reads along: a client that goes away changes nothing. The executor is a
-run's only writer; the lease it renews every second tells others that it lives.
+One per web process or run_executor. A run does not know who reads along: a client that goes away changes nothing. The
+executor is a run's only writer; the lease that its saver renews tells others that it lives.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.db import InterfaceError, OperationalError
 
-from chat.contracts import HistoryMessage, Role, RunProgress, RunResult, RunState, StartedRun
-from chat.llm.port import ChatModel, ModelError, ModelRequest, ReasoningDelta, StreamEnded, TextDelta, UsageReported
-from chat.memory.budget import Turn, estimate_prompt, estimate_text, trim_turns
-from chat.memory.history import load_turns, remember_turn
-from chat.operations import INTERRUPTED, RunNotOwned, finish_run, save_progress
+from chat.contracts import RunResult, RunState, StartedRun
+from chat.llm.port import ChatModel, ModelError
+from chat.memory.budget import Turn
+from chat.memory.history import remember_turn
+from chat.operations import RunNotOwned, finish_run, release_run
+from chat.runs.compacting import ContextLimits
+from chat.runs.dialogue import Dialogue, DialogueLimits
+from chat.runs.holding import RunHold
+from chat.runs.live_run import Halt, LiveRun
 from chat.runs.log import RunLog
 from chat.runs.logs import RunLogs
 from chat.runs.messages import INTERNAL, NOT_SAVED
+from chat.runs.saving import SAVE_SECONDS, RunSaver
 from chat.runs.wire import RunEnd
-from smartflow.accounts.contracts import ModelCall
+from smartflow.accounts.quota import QuotaExceeded
 from smartflow.api.database_threads import DatabaseThreads
-from smartflow.kernel.clock import Clock
+from smartflow.kernel.clock import Clock, utc_now
 from smartflow.kernel.errors import Unavailable
 from smartflow.kernel.redact import describe_error
 from smartflow.kernel.text import noop as _
@@ -33,14 +38,12 @@ from smartflow.observability.tracing import fresh_context
 
 logger = logging.getLogger(__name__)
 
-# What is said reaches the database this often, so a killed process loses at most this much of it.
-SAVE_SECONDS = 1.0
 # While the database is away at the end of a run: how long the finished answer waits for it in memory.
 FINISH_PATIENCE_SECONDS = 120.0
 
 
 class TooManyLiveRuns(Unavailable):
-    """This process owns as many runs as it may."""
+    """This process owns as many runs as it may, or it is about to end."""
 
     code = "50301"
     message = _("The assistant is very busy right now. Please try again shortly.")
@@ -54,213 +57,198 @@ class ExecutorLimits:
     max_live_runs: int
     max_input_tokens: int
     reserved_tokens: int
-
-
-@dataclass(kw_only=True)
-class _LiveRun:
-    """A run in this process: where its readers follow it, and what it has produced so far."""
-
-    run: StartedRun
-    log: RunLog
-    earlier: tuple[Turn, ...] = ()
-    thoughts: list[str] = field(default_factory=list)  # never shown, but paid for
-    prompt_tokens: int = 0
-    reported: UsageReported | None = None
-    retry_after_seconds: int | None = None
-
-    def progress(self) -> RunProgress:
-        """Return what is to be kept."""
-        return RunProgress(text=self.log.text, events=tuple(self.log.events), prompt_tokens=self.prompt_tokens)
-
-    def calls(self) -> tuple[ModelCall, ...]:
-        """Return the provider's figures, or an estimate where it gave none and something was said."""
-        said = estimate_text(self.log.text) + estimate_text("".join(self.thoughts))
-        usage = self.reported
-        if usage is None and not said:
-            return ()
-        is_estimated = usage is None
-        if usage is None:
-            usage = UsageReported(self.prompt_tokens, said, self.prompt_tokens + said)
-        return (
-            ModelCall(
-                call_id=f"{self.run.run_id}:{self.run.attempt}:1",
-                purpose="answer",
-                model=self.run.model,
-                input_tokens=usage.prompt_tokens,
-                cached_tokens=usage.cached_tokens,
-                output_tokens=usage.completion_tokens,
-                reasoning_tokens=usage.reasoning_tokens,
-                total_tokens=usage.total_tokens,
-                is_estimated=is_estimated,
-            ),
-        )
+    context_budget_tokens: int = 80_000
+    context_reserve_tokens: int = 8_000
 
 
 class RunExecutor:
     """Runs turns on the event loop that made it."""
 
     def __init__(
-        self, *, model: ChatModel, database: DatabaseThreads, clock: Clock, limits: ExecutorLimits, logs: RunLogs
+        self,
+        *,
+        model: ChatModel,
+        database: DatabaseThreads,
+        logs: RunLogs,
+        clock: Clock,
+        limits: ExecutorLimits,
+        on_given_back: Callable[[str], None] = lambda _run_id: None,
     ) -> None:
-        self._logs = logs
         self._model = model
         self._database = database
+        self._logs = logs
         self._clock = clock
         self._limits = limits
-        self._live: dict[str, asyncio.Task[None]] = {}
+        self._on_given_back = on_given_back
+        self._live: dict[str, LiveRun] = {}
+        self._tasks: dict[LiveRun, asyncio.Task[None]] = {}
+        self._is_ending = False
+        self._saver = RunSaver(
+            database=database,
+            clock=clock,
+            lease_seconds=limits.lease_seconds,
+            on_lost=lambda live: self._halt(live, Halt.LOST),
+        )
+        context = ContextLimits(
+            budget_tokens=limits.context_budget_tokens, reserve_tokens=limits.context_reserve_tokens
+        )
+        self._dialogue = Dialogue(
+            model=model,
+            database=database,
+            clock=clock,
+            keeper=self._saver,
+            limits=DialogueLimits(
+                max_input_tokens=limits.max_input_tokens, reserved_tokens=limits.reserved_tokens, context=context
+            ),
+        )
 
     @property
     def live_count(self) -> int:
         """How many runs this process owns now."""
-        return len(self._live)
+        return len(self._tasks)
+
+    @property
+    def room(self) -> int:
+        """How many more runs this process may take."""
+        return 0 if self._is_ending else max(0, self._limits.max_live_runs - len(self._tasks))
 
     def check_room(self) -> None:
         """Raise TooManyLiveRuns when this process may not take another run."""
-        if len(self._live) >= self._limits.max_live_runs:
+        if not self.room:
             raise TooManyLiveRuns(retry_after_seconds=2)
 
     def start(self, run: StartedRun) -> RunLog:
-        """Take a committed run over and return its log."""
-        log = self._logs.open(run, int(self._clock().timestamp()))
-        live = _LiveRun(run=run, log=log)
+        """Take over a committed run that this process owns, and return its log."""
+        live = LiveRun(
+            run=run,
+            log=self._logs.open(run, int(utc_now().timestamp())),
+            hold=RunHold(run=run, database=self._database, clock=self._clock),
+            lease_ends=time.monotonic() + self._limits.lease_seconds,
+        )
+        if self._is_ending:
+            live.halt = Halt.HAND_OVER
+        self._live[run.run_id] = live
         # A context of its own: what the request put into its context ends with the request.
         task = asyncio.get_running_loop().create_task(
             self._own(live), name=f"run-{run.run_id}", context=fresh_context()
         )
-        self._live[run.run_id] = task
-        task.add_done_callback(lambda _task: self._live.pop(run.run_id, None))
-        return log
+        self._tasks[live] = task
+        task.add_done_callback(lambda _task: self._forget(live))
+        return live.log
+
+    def stop(self, run_id: str) -> bool:
+        """End a run as its user wishes, keeping what was said; tell whether it is executed here."""
+        live = self._live.get(run_id)
+        if live is not None:
+            self._halt(live, Halt.STOP)
+        return live is not None
 
     async def shutdown(self, *, grace_seconds: float) -> None:
-        """Give live runs a moment to end by themselves, then end them as interrupted, keeping what was said."""
-        tasks = list(self._live.values())
-        if tasks:
-            _done, late = await asyncio.wait(tasks, timeout=grace_seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        """
+        Take no more runs, give back those that have said nothing, and give the others a moment to end by themselves.
+
+        What still talks then is ended as interrupted, keeping what was said. Twice: the second call shortens the grace.
+        """
+        self._is_ending = True
+        for live in list(self._tasks):
+            if not live.has_spoken:
+                self._halt(live, Halt.HAND_OVER)
+        if self._tasks and grace_seconds > 0:
+            await asyncio.wait(list(self._tasks.values()), timeout=grace_seconds)
+        for live in list(self._tasks):
+            self._halt(live, Halt.SHUTDOWN if live.has_spoken else Halt.HAND_OVER)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._model.aclose()
 
-    async def _own(self, live: _LiveRun) -> None:
-        accept_request_id(live.run.request_id)
-        error_code = await self._converse_and_save(live)
-        if error_code != RunNotOwned.code:
-            error_code = await self._finish(live, error_code)
-        await self._logs.settle(live.log)
-        live.log.finish(
-            RunEnd(
-                state=RunState.FAILED if error_code else RunState.FINISHED,
-                error_code=error_code,
-                retry_after_seconds=live.retry_after_seconds,
-                may_continue=bool(error_code and live.log.text),
-            )
-        )
+    def _halt(self, live: LiveRun, halt: Halt) -> None:
+        """Let a run talk no more, for the first reason that there is."""
+        if live.halt is not None or live.is_over:
+            return
+        live.halt = halt
+        if live.is_talking:
+            self._tasks[live].cancel()
 
-    async def _converse_and_save(self, live: _LiveRun) -> str:
-        """Talk to the model while saving every second; return the error's code, empty for a whole answer."""
-        talking = asyncio.ensure_future(self._converse(live))
-        saving = asyncio.ensure_future(self._keep_saving(live))
+    def _forget(self, live: LiveRun) -> None:
+        del self._tasks[live]
+        if self._live.get(live.run.run_id) is live:
+            del self._live[live.run.run_id]
+
+    async def _own(self, live: LiveRun) -> None:
+        accept_request_id(live.run.request_id)
+        error_code = ""
+        if live.halt is None:
+            self._saver.add(live)
+            error_code = await self._talk(live)
+            self._saver.remove(live)
+        live.is_over = True
+        live.hold.close()
+        if live.halt == Halt.HAND_OVER and not live.has_spoken:
+            await self._give_back(live)
+        elif live.halt == Halt.LOST or error_code == RunNotOwned.code:
+            self._logs.release(live.log)
+        else:
+            await self._finish(live, live.result(error_code))
+
+    async def _talk(self, live: LiveRun) -> str:
+        """Let the model answer; return the error's code, empty for a whole answer and for one that was halted."""
+        live.is_talking = True
         try:
-            await asyncio.wait({talking, saving}, return_when=asyncio.FIRST_COMPLETED)
-            if not talking.done():
-                return RunNotOwned.code
-            talking.result()
-        except ModelError as error:
+            await self._dialogue.answer(live)
+        except (ModelError, QuotaExceeded) as error:
             logger.info("The model did not answer fully", extra={"code": error.code, "detail": error.detail})
-            live.retry_after_seconds = error.retry_after_seconds
+            live.retry_after_seconds = _seconds_to_wait(error)
+            return error.code
+        except RunNotOwned as error:
             return error.code
         except asyncio.CancelledError:
-            return INTERRUPTED
+            task = asyncio.current_task()
+            if live.halt is None:
+                live.halt = Halt.SHUTDOWN
+            if task is not None:
+                task.uncancel()
         except Exception:
             logger.exception("A run failed unexpectedly", extra={"run_id": live.run.run_id})
             return INTERNAL
         finally:
-            for task in (talking, saving):
-                task.cancel()
-            await asyncio.gather(talking, saving, return_exceptions=True)
+            live.is_talking, live.is_over = False, True
         return ""
 
-    async def _converse(self, live: _LiveRun) -> None:
-        run = live.run
-        if run.turn_no > 1:
-            live.earlier = await self._database.run(
-                load_turns,
-                user_id=run.user_id,
-                conversation_id=run.conversation_id,
-                before_turn=run.turn_no,
-                history_seq=run.history_seq,
-            )
-        messages = self._messages(run, live.earlier)
-        live.prompt_tokens = estimate_prompt(messages, system_prompt=run.system_prompt)
-        request = ModelRequest(
-            model=run.model,
-            messages=messages,
-            system_prompt=run.system_prompt,
-            thinking=run.thinking,
-            run_id=run.run_id,
-        )
-        async with contextlib.aclosing(self._model.stream(request)) as events:
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    live.log.say(event.text)
-                elif isinstance(event, ReasoningDelta):
-                    live.thoughts.append(event.text)
-                elif isinstance(event, UsageReported):
-                    live.reported = event
-                elif isinstance(event, StreamEnded):
-                    break
-
-    def _messages(self, run: StartedRun, turns: tuple[Turn, ...]) -> tuple[HistoryMessage, ...]:
-        kept = trim_turns(
-            turns,
-            max_input_tokens=self._limits.max_input_tokens,
-            reserved_tokens=self._limits.reserved_tokens,
-            system_prompt=run.system_prompt,
-            user_message=run.message,
-        )
-        question = HistoryMessage(role=Role.USER, content=run.message)
-        return (*(message for turn in kept for message in turn), question)
-
-    async def _keep_saving(self, live: _LiveRun) -> None:
-        """Save progress and renew the lease until cancelled; return when the run belongs to somebody else."""
-        while True:
-            await asyncio.sleep(SAVE_SECONDS)
-            try:
-                lost = await self._database.run(
-                    save_progress,
-                    saves=[(live.run, live.progress())],
-                    lease_seconds=self._limits.lease_seconds,
-                    now=self._clock(),
-                )
-                if lost:
-                    return
-            except (OperationalError, InterfaceError) as error:
-                logger.info("Progress could not be saved; next try in a second", extra={"error": describe_error(error)})
-
-    async def _finish(self, live: _LiveRun, error_code: str) -> str:
-        """End the run in the database before its readers see the end; return the error's code as they are told it."""
-        result = RunResult(
-            state=RunState.FAILED if error_code else RunState.FINISHED,
-            text=live.log.text,
-            events=tuple(live.log.events),
-            calls=live.calls(),
-            error_code=error_code,
-            retry_after_seconds=live.retry_after_seconds,
-        )
+    async def _give_back(self, live: LiveRun) -> None:
+        """Let another executor have a run that has said nothing."""
+        given = False
         try:
-            await self._save_result(live, result, self._clock())
-        except RunNotOwned as error:
-            return error.code
+            given = await self._database.run(
+                lambda: release_run(run=live.run, is_blank=not live.log.units, now=self._clock())
+            )
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("A run could not be given back", extra={"error": describe_error(error)})
+        self._logs.release(live.log)
+        if given:
+            self._on_given_back(live.run.run_id)
+
+    async def _finish(self, live: LiveRun, result: RunResult) -> None:
+        """End the run in the database before its readers see the end."""
+        try:
+            await self._save_result(live, result)
+        except RunNotOwned:
+            return self._logs.release(live.log)
         except Exception:
             logger.exception("A run's end could not be saved", extra={"run_id": live.run.run_id})
-            return NOT_SAVED
-        return error_code
+            result = replace(result, state=RunState.FAILED, error_code=NOT_SAVED)
+        live.log.finish(
+            RunEnd(
+                state=result.state,
+                error_code=result.error_code,
+                retry_after_seconds=result.retry_after_seconds,
+                may_continue=bool(result.text) and result.state != RunState.FINISHED,
+            )
+        )
 
-    async def _save_result(self, live: _LiveRun, result: RunResult, now: datetime) -> None:
+    async def _save_result(self, live: LiveRun, result: RunResult) -> None:
         deadline = time.monotonic() + FINISH_PATIENCE_SECONDS
         while True:
             try:
-                return await self._database.run(_save_end, live.run, result, live.earlier, now)
+                return await self._database.run(_save_end, live.run, result, live.earlier, self._clock)
             except (OperationalError, InterfaceError) as error:
                 if time.monotonic() > deadline:
                     raise
@@ -268,6 +256,13 @@ class RunExecutor:
                 await asyncio.sleep(SAVE_SECONDS)
 
 
-def _save_end(run: StartedRun, result: RunResult, earlier: tuple[Turn, ...], now: datetime) -> None:
-    history_seq = finish_run(run=run, result=result, now=now)
+def _save_end(run: StartedRun, result: RunResult, earlier: tuple[Turn, ...], clock: Callable[[], datetime]) -> None:
+    history_seq = finish_run(run=run, result=result, now=clock())
     remember_turn(run=run, earlier=earlier, answer=result.text, history_seq=history_seq)
+
+
+def _seconds_to_wait(error: ModelError | QuotaExceeded) -> int | None:
+    if isinstance(error, ModelError):
+        return error.retry_after_seconds
+    seconds = error.extra.get("retry_after_seconds")
+    return None if seconds is None else int(seconds)
