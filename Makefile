@@ -1,6 +1,6 @@
 # Every command of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test services services-stop services-status faults faults-mutants bench bench-outbox check lint types borders fix messages lock clean
+.PHONY: help run test services services-stop services-status faults faults-mutants faults-chat faults-chat-mutants bench bench-outbox check lint types borders fix messages lock clean
 
 BIN := .venv/bin
 SERVICES = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3) scripts/services.py
@@ -35,6 +35,15 @@ faults: ## Let faults overlap on own servers: RUNS=n SEED=s; RUNS=0 SECONDS=1800
 faults-mutants: ## Break the product on purpose and see that the fault suite notices
 	@scripts/setup.sh --dev
 	@$(BIN)/python -m tests.faults --mutants all --runs $(or $(RUNS),60) --seed $(or $(SEED),1)
+
+faults-chat: ## Let faults overlap while students chat: RUNS=n SEED=s; RUNS=0 SECONDS=1800 REAL=1 soaks
+	@scripts/setup.sh --dev
+	@$(BIN)/python -m tests.faults_chat --runs $(or $(RUNS),20) --seed $(or $(SEED),1) \
+	  --seconds $(or $(SECONDS),0) $(if $(REAL),--real)
+
+faults-chat-mutants: ## Break the chat on purpose and see that its fault suite notices
+	@scripts/setup.sh --dev
+	@$(BIN)/python -m tests.faults_chat --mutants all --runs $(or $(RUNS),60) --seed $(or $(SEED),1)
 
 bench: ## Measure the added latency and the outbox beside the raw floor
 	@scripts/setup.sh --dev

@@ -1,0 +1,26 @@
+"""Where a process of the chat suite may be told to kill or stop itself: see tests/faults/hooks/faults_injections.py.
+
+points/<process>.after-begin   a turn is committed and nobody was told
+                 after-claim   a run was taken over
+                 word          a piece of text came from the model
+                 after-save    progress is in the database
+                 before-end, after-end
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+
+from faults_injections import _surround
+
+Change = Callable[[ModuleType], None]
+CHANGES: dict[str, list[Change]] = {
+    "chat.operations.turns": [lambda module: _surround(module, "begin_turn", after="after-begin")],
+    "chat.operations.ownership": [
+        lambda module: _surround(module, "claim_run", after="after-claim"),
+        lambda module: _surround(module, "save_progress", after="after-save"),
+    ],
+    "chat.operations.endings": [
+        lambda module: _surround(module, "finish_run", before="before-end", after="after-end"),
+    ],
+    "chat.runs.log": [lambda module: _surround(module.RunLog, "say", before="word")],
+}
