@@ -18,6 +18,7 @@ DONE = "[DONE]"
 FRAMES_KEPT = 256
 # What one reader is given at once. Larger: fewer calls for one that catches up, and more memory for one that is slow.
 MOST_BYTES_AT_ONCE = 64 * 1024
+_NOTHING_JOINED = (-1, b"", -1)
 
 
 class RunLog:
@@ -38,7 +39,6 @@ class RunLog:
         "run_id",
         "shown",
         "user_id",
-        "woken_at",
     )
 
     def __init__(
@@ -56,12 +56,11 @@ class RunLog:
         self.end_of_run: RunEnd | None = None
         self.is_owned = False
         self.shown = 0
-        self.woken_at = 0.0
         self._gate: Callable[[RunLog], None] | None = None
         self._chunks = ChunkEncoder(run_id=run_id, model=model, created=created)
         self._document = Document()
         self._frames: list[bytes] = []
-        self._joined: tuple[int, bytes, int] = (-1, b"", -1)
+        self._joined = _NOTHING_JOINED
         self._last_frames: dict[str, bytes] = {}
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -109,8 +108,8 @@ class RunLog:
         self.attempt, self.shown = attempt, 0
         self._document = Document()
         self._frames.clear()
-        self._joined = (-1, b"", -1)
-        self._wake()
+        self._joined = _NOTHING_JOINED
+        self.wake()
 
     def say(self, text: str) -> None:
         """Add a piece of the answer."""
@@ -122,7 +121,7 @@ class RunLog:
 
     def take(self, piece: Piece, *, attempt: int, end: int) -> bool:
         """Add what a piece from elsewhere adds, if anything; False when something before it is missing."""
-        if attempt < self.attempt or self.end_of_run is not None:
+        if self.is_owned or self.end_of_run is not None or attempt < self.attempt:
             return True
         if attempt > self.attempt:
             if Document().rest_of(piece, end=end) is None:
@@ -139,7 +138,7 @@ class RunLog:
 
         A run that has ended is what the database says, even when more was shown: its executor died with the rest.
         """
-        if snapshot.attempt < self.attempt or self.end_of_run is not None:
+        if self.is_owned or self.end_of_run is not None or snapshot.attempt < self.attempt:
             return
         end = RunEnd.of(snapshot)
         kept = units_in(text=snapshot.text, events=snapshot.events)
@@ -155,13 +154,16 @@ class RunLog:
         if self.end_of_run is None:
             self.end_of_run = end
             self.show(self.units)
-            self._wake()
+            if self._gate is not None:
+                self._gate(self)
+            self.wake()
 
     def show(self, units: int) -> None:
         """Let readers see what was said up to a position."""
         if units > self.shown:
             self.shown = units
-            self._wake()
+            self._joined = _NOTHING_JOINED
+            self.wake()
 
     def pieces_after(self, units: int) -> list[tuple[Piece, int]]:
         """Return what was said behind a position, shown or not, each piece with the position behind it."""
@@ -204,7 +206,8 @@ class RunLog:
 
     def wake(self) -> None:
         """Let every reader look, though nothing may have changed."""
-        self._wake()
+        if not self._changed.done():
+            self._changed.set_result(None)
 
     def _add(self, piece: Piece) -> None:
         if self.end_of_run is not None:
@@ -242,7 +245,3 @@ class RunLog:
         if isinstance(piece, str):
             return encode_event(self._chunks.text(piece, is_first=is_first), event_id=event_id)
         return encode_event(self._chunks.event(piece), event_id=event_id)
-
-    def _wake(self) -> None:
-        if not self._changed.done():
-            self._changed.set_result(None)
