@@ -202,7 +202,7 @@ def _moment(value: datetime) -> Any:
 
 
 def _windows_table(windows: Any) -> Table:
-    heads = (_("window begins"), _("ends"), _("granted"), _("used"), _("held"))
+    heads = (_("window begins"), _("ends"), _("granted"), _("used"), _("set aside"))
     rows = (
         (_moment(row.starts_at), _moment(row.ends_at), row.granted_tokens, row.used_tokens, row.held_tokens)
         for row in windows
