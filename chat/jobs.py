@@ -1,13 +1,14 @@
 """Celery entry points of conversations."""
 
 import logging
+import time
 
 from celery import shared_task
 from django.db import DatabaseError, InterfaceError, connection
 
-from chat import operations
+from chat.runs.sweeping import end_orphans
+from outbox.database_clock import database_now
 from outbox.database_errors import is_away
-from smartflow.kernel.clock import utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 def end_orphaned_runs() -> None:
     """End runs whose executor died."""
     try:
-        ended = operations.end_orphaned_runs(now=utc_now())
+        ended = end_orphans(clock=database_now, wait=time.sleep)
     except (DatabaseError, InterfaceError) as error:
         if not is_away(error):
             raise

@@ -247,6 +247,8 @@ CHAT_MAX_LIVE_RUNS_OF_USER = ENV.integer("CHAT_MAX_LIVE_RUNS_OF_USER", 5, low=1,
 CHAT_QUEUE_SECONDS = ENV.integer("CHAT_QUEUE_SECONDS", 60, low=5, high=3600, example="60")
 # Where runs are executed: in the web process that accepts them, or in processes of their own (manage.py run_executor).
 CHAT_EXECUTORS = ENV.choice("CHAT_EXECUTORS", "web", ("web", "separate"))
+# How long an ending run_executor lets its runs speak on before it ends them as interrupted.
+CHAT_DRAIN_SECONDS = ENV.integer("CHAT_DRAIN_SECONDS", 30, low=0, high=3600, example="30")
 # What a model is sent at most before the older part of a conversation becomes a summary.
 CHAT_CONTEXT_BUDGET_TOKENS = ENV.integer("CHAT_CONTEXT_BUDGET_TOKENS", 80_000, low=2_000, high=10**7, example="80000")
 CHAT_CONTEXT_RESERVE_TOKENS = 8_000

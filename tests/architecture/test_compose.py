@@ -9,13 +9,15 @@ import jsonschema
 import pytest
 import yaml
 
+from smartflow import settings
+
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = Path(__file__).parent / "compose_schema" / "compose-spec.json"
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "smartflow"}
-EXPECTED = {"mariadb", "redis", "kafka", "migrate", "web", "worker", "beat", "consumer"}
+EXPECTED = {"mariadb", "redis", "kafka", "migrate", "web", "worker", "beat", "consumer", "executor"}
 SECRET = re.compile(r"SECRET|PASSWORD|API_KEY")
 INTERPOLATED = re.compile(r"(?<!\$)\$\{([A-Z_]+)")
 
@@ -87,6 +89,14 @@ def test_image_holds_every_top_level_package() -> None:
     copied = set(re.findall(r"^COPY (\w+) \./\1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
     sent = set(re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     assert packages <= copied <= sent
+
+
+def test_executors_are_asked_for_by_name_and_may_drain() -> None:
+    executor = SERVICES["executor"]
+    assert executor["profiles"] == ["executors"]
+    assert executor["command"][1:] == ["manage.py", "run_executor"]
+    assert int(executor["stop_grace_period"].removesuffix("s")) > settings.CHAT_DRAIN_SECONDS
+    assert all("CHAT_EXECUTORS" in SERVICES[name]["environment"] for name in ("web", "executor"))
 
 
 def test_named_volumes_are_declared_and_used() -> None:

@@ -11,10 +11,10 @@ def fails_with(monkeypatch):
     """Let the operation fail in the given way."""
 
     def set_failure(error):
-        def end_orphaned_runs(**_arguments):
+        def end_orphans(**_arguments):
             raise error
 
-        monkeypatch.setattr(jobs.operations, "end_orphaned_runs", end_orphaned_runs)
+        monkeypatch.setattr(jobs, "end_orphans", end_orphans)
         monkeypatch.setattr(jobs, "is_away", lambda seen: seen is error and error.args[0] == 2002)
 
     return set_failure
