@@ -47,7 +47,7 @@ class AgentChat(models.Model):
             models.Index(fields=["user", "last_message_at"], name="idx_user_last"),
             models.Index(fields=["user", "status"], name="idx_user_status"),
             # serves: the list of a user's conversations and their number, both without reading a row that is not shown
-            models.Index(fields=["user", "deleted_at", "last_message_at", "status"], name="idx_user_shown"),
+            models.Index(fields=["user", "deleted_at", "last_message_at", "id", "status"], name="idx_user_shown"),
             # serves: the job that makes titles
             models.Index(fields=["title_due_at"], name="idx_chat_title_due"),
         ]

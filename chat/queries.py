@@ -11,6 +11,11 @@ from chat.models import AgentChat, AgentStateSnapshot, AgentTimelineEvent, ChatR
 from smartflow.kernel.errors import NotFound
 from smartflow.kernel.text import noop as _
 
+# Up to here the number of a user's conversations is counted; larger costs more on every page of a list that long.
+MOST_COUNTED = 10_000
+# What of a conversation no list shows; a summary may be long.
+_NOT_SHOWN = ("system_prompt", "compaction_summary", "context_token_stats")
+
 
 class ConversationNotFound(NotFound):
     """No such conversation for this user: it never was, was deleted, or is somebody else's."""
@@ -74,7 +79,7 @@ class ConversationPage:
 
 def find_conversation(*, user_id: int, conversation_id: str) -> ConversationView | None:
     """Return the user's conversation, or None: unknown, deleted, or somebody else's."""
-    chat = _own(user_id).filter(chat_id=conversation_id).first()
+    chat = _own(user_id).filter(chat_id=conversation_id).defer(*_NOT_SHOWN).first()
     if chat is None:
         return None
     live = ChatRun.objects.filter(chat__chat_id=conversation_id, is_live=True).values_list("id", flat=True).first()
@@ -82,20 +87,32 @@ def find_conversation(*, user_id: int, conversation_id: str) -> ConversationView
 
 
 def list_conversations(*, user_id: int, page: int, page_size: int, status: str = "") -> ConversationPage:
-    """Return one page, the latest message first; `status` "" means all that are not deleted."""
+    """
+    Return one page, the latest message first; `status` "" means all that are not deleted.
+
+    Shape: `total` is exact up to MOST_COUNTED and stays there; pages go on behind it.
+    Plan:  idx_user_shown alone finds and counts, however many are deleted; rows are read of the page only.
+    """
     own = _own(user_id)
     if status:
         own = own.filter(status=status)
-    total = own.count()
     start = (page - 1) * page_size
-    chats = own.order_by("-last_message_at", "-id")[start : start + page_size]
+    ids = list(own.order_by("-last_message_at", "-id").values_list("pk", flat=True)[start : start + page_size + 1])
+    chats = AgentChat.objects.defer(*_NOT_SHOWN).in_bulk(ids[:page_size])
     return ConversationPage(
-        list=[_view(chat) for chat in chats],
+        list=[_view(chats[pk]) for pk in ids[:page_size]],
         page=page,
         page_size=page_size,
-        total=total,
-        has_more=page * page_size < total,
+        total=_total(own, page, start + len(ids), page_size),
+        has_more=len(ids) > page_size,
     )
+
+
+def _total(own: QuerySet[AgentChat], page: int, seen: int, page_size: int) -> int:
+    """Count the user's conversations; the first page of a few has counted them already."""
+    if page == 1 and seen <= page_size:
+        return seen
+    return own.order_by().values("user_id")[:MOST_COUNTED].count()
 
 
 def list_timeline(

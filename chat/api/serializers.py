@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils.translation import gettext
 from rest_framework import serializers
 
-from chat.contracts import ChatStatus, Role, TimelineKind
+from chat.contracts import ChatStatus, Role, RunState, TimelineKind
 from smartflow.api.serializers import StrictSerializer
 from smartflow.kernel.ids import is_uuid
 
@@ -147,7 +147,32 @@ class TimelineItemShape(serializers.Serializer[Any]):
     role = serializers.ChoiceField(choices=list(Role))
     content = serializers.CharField()
     payload = serializers.DictField(
-        help_text="run_id, turn_no; of an answer also state (finished, failed, stopped), variant_no, model, error_code."
+        help_text=(
+            "run_id, turn_no; of an answer also state (finished, failed, stopped), variant_no, model, error_code. "
+            "Of a turn's answers the one counts that was selected last, or that last came to say something."
+        )
     )
     tokens_consumed = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+
+
+class ContextStatsShape(serializers.Serializer[Any]):
+    """Estimated tokens of what the model was last sent."""
+
+    msg0 = serializers.IntegerField(help_text="Rules and tools.")
+    msg1 = serializers.IntegerField(help_text="The conversation, or the summary of its older part.")
+    msg2 = serializers.IntegerField(help_text="The workspace of the present stage.")
+    msg3 = serializers.IntegerField(help_text="State, memory and what the user said last.")
+    total = serializers.IntegerField(help_text="All four together.")
+    budget = serializers.IntegerField(help_text="What is allowed before the older part is made into a summary.")
+
+
+class VariantShape(serializers.Serializer[Any]):
+    """One of the answers to a question."""
+
+    run_id = serializers.UUIDField()
+    variant_no = serializers.IntegerField(help_text="Counts from 1.")
+    is_current = serializers.BooleanField(help_text="Whether this is the one the assistant remembers.")
+    state = serializers.ChoiceField(choices=list(RunState))
+    content = serializers.CharField()
     created_at = serializers.DateTimeField()

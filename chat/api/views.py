@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from chat import operations, queries
 from chat.api import serializers as shapes
 from chat.contracts import ChatStatus
-from chat.operations import ConversationNotFound
+from chat.operations import ConversationNotFound, RunNotFound
 from smartflow.accounts.api.authentication import signed_in_user
 from smartflow.api.envelope import NO_DATA
 from smartflow.api.schema import no_data
@@ -95,12 +95,53 @@ class ConversationTimelineView(APIView):
         parameters=[shapes.TimelineQuery], responses={200: shapes.TimelineItemShape(many=True)}, tags=["agent"]
     )
     def get(self, request: Request) -> Response:
-        """Show the newest turns, oldest first; `before_seq` pages back."""
+        """Show the newest entries, oldest first; `before_seq` pages back, `after_seq` forth."""
         query = _checked(shapes.TimelineQuery, request.query_params.dict())
         items = queries.list_timeline(user_id=signed_in_user(request).user_id, **query)
         if items is None:
             raise ConversationNotFound
         return Response(shapes.TimelineItemShape(items, many=True).data)
+
+
+class ContextStatsView(APIView):
+    """How full the model's memory of a conversation is."""
+
+    error_codes = ("40004", "40401")
+
+    @extend_schema(
+        parameters=[shapes.OneConversation], responses={200: shapes.ContextStatsShape(allow_null=True)}, tags=["agent"]
+    )
+    def get(self, request: Request) -> Response:
+        """Show the estimated tokens of what the model was last sent, by part; null before the first call."""
+        query = _checked(shapes.OneConversation, request.query_params.dict())
+        stats = queries.find_context_stats(user_id=signed_in_user(request).user_id, **query)
+        return Response(shapes.ContextStatsShape(stats).data if stats else None)
+
+
+class VariantsView(APIView):
+    """The answers to one question."""
+
+    error_codes = ("40402",)
+
+    @extend_schema(responses={200: shapes.VariantShape(many=True)}, tags=["agent"])
+    def get(self, request: Request, run_id: UUID) -> Response:
+        """List all answers to the question that this one answers, oldest first."""
+        variants = queries.list_variants(user_id=signed_in_user(request).user_id, run_id=str(run_id))
+        if variants is None:
+            raise RunNotFound
+        return Response(shapes.VariantShape(variants, many=True).data)
+
+
+class SelectVariantView(APIView):
+    """Which of the answers to one question counts."""
+
+    error_codes = ("40402", "40910", "40912")
+
+    @extend_schema(request=None, responses={200: no_data()}, tags=["agent"])
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Let this answer be the one the assistant remembers; of the last question only."""
+        operations.select_variant(user_id=signed_in_user(request).user_id, run_id=str(run_id), now=utc_now())
+        return Response(NO_DATA)
 
 
 class ConversationView(APIView):

@@ -51,6 +51,6 @@ class Migration(migrations.Migration):
         migrations.RunPython(settle_keys, migrations.RunPython.noop),
         migrations.AddIndex(
             model_name="agentchat",
-            index=models.Index(fields=["user", "deleted_at", "last_message_at", "status"], name="idx_user_shown"),
+            index=models.Index(fields=["user", "deleted_at", "last_message_at", "id", "status"], name="idx_user_shown"),
         ),
     ]

@@ -6,7 +6,8 @@ import pytest
 
 from chat import operations, queries
 from chat.contracts import ChatStatus, RunState
-from tests.integration.chat.turns import ask, result, say, talk
+from chat.models import ChatRun
+from tests.integration.chat.turns import another, ask, result, say, talk
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -143,3 +144,39 @@ def test_list_timeline_takes_two_queries_however_long_it_is(alice, django_assert
 
     with django_assert_num_queries(2):
         timeline(alice, conversation_id)
+
+
+def test_list_conversations_counts_up_to_a_bound_and_pages_on_behind_it(alice, monkeypatch):
+    monkeypatch.setattr(queries, "MOST_COUNTED", 3)
+    for _ in range(5):
+        talk(alice, ("Q", "A"))
+
+    pages = [queries.list_conversations(user_id=alice.pk, page=page, page_size=2) for page in (1, 2, 3)]
+
+    assert [len(page.list) for page in pages] == [2, 2, 1]
+    assert [page.has_more for page in pages] == [True, True, False]
+    assert [page.total for page in pages] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(("conversations", "queries_made"), [(0, 2), (2, 2), (9, 3)])
+def test_list_conversations_takes_as_many_queries_however_many_there_are(
+    alice, conversations, queries_made, django_assert_max_num_queries
+):
+    for _ in range(conversations):
+        talk(alice, ("Q", "A"))
+
+    with django_assert_max_num_queries(queries_made):
+        queries.list_conversations(user_id=alice.pk, page=1, page_size=3)
+
+
+def test_list_variants_shows_all_answers_to_the_question(alice, bob):
+    conversation_id = talk(alice, ("One", "first"))
+    first = ChatRun.objects.get().id
+    second = another(alice, first, answer="second")
+
+    for run_id in (first, second.run_id):
+        variants = queries.list_variants(user_id=alice.pk, run_id=run_id)
+        shown = [(one.variant_no, one.content, one.is_current, one.state) for one in variants]
+        assert shown == [(1, "first", False, "finished"), (2, "second", True, "finished")]
+    assert queries.list_variants(user_id=bob.pk, run_id=first) is None
+    assert queries.list_variants(user_id=alice.pk, run_id=conversation_id) is None

@@ -4,11 +4,15 @@ from uuid import uuid4
 
 import pytest
 
-from chat.models import AgentChat
-from tests.integration.chat.turns import talk
+from chat import operations
+from chat.contracts import ContextStats
+from chat.models import AgentChat, ChatRun
+from smartflow.kernel.clock import utc_now
+from tests.integration.chat.turns import another, ask, result, talk
 
 pytestmark = pytest.mark.django_db
 META, LIST, TIMELINE = (f"/api/v1/agent/conversation-{name}" for name in ("meta", "list", "timeline"))
+STATS = "/api/v1/agent/context-stats"
 
 
 @pytest.fixture
@@ -62,6 +66,11 @@ def test_list_bounds_the_page_size(alice_client):
         (TIMELINE, {}, 400, "40004"),
         (TIMELINE, {"conversation_id": str(uuid4())}, 404, "40401"),
         (TIMELINE, {"conversation_id": str(uuid4()), "before_seq": "0"}, 400, "40005"),
+        (TIMELINE, {"conversation_id": str(uuid4()), "before_seq": "9", "after_seq": "1"}, 400, "40005"),
+        (TIMELINE, {"conversation_id": str(uuid4()), "limit": "501"}, 400, "40005"),
+        (STATS, {}, 400, "40004"),
+        (STATS, {"conversation_id": "x"}, 400, "40005"),
+        (STATS, {"conversation_id": str(uuid4())}, 404, "40401"),
         (LIST, {"page": "0"}, 400, "40005"),
         (LIST, {"page": "x"}, 400, "40005"),
         (LIST, {"status": "deleted"}, 400, "40005"),
@@ -90,7 +99,7 @@ def test_delete_hides_and_the_second_time_is_404(alice_client, conversation_id):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("get", META), ("get", TIMELINE), ("patch", "one"), ("delete", "one")],
+    [("get", META), ("get", TIMELINE), ("get", STATS), ("patch", "one"), ("delete", "one")],
 )
 def test_bob_is_told_that_alices_conversation_does_not_exist(bob_client, conversation_id, method, path):
     if path == "one":
@@ -110,7 +119,7 @@ def test_list_of_bob_is_empty(bob_client, conversation_id):
     assert (data["list"], data["total"]) == ([], 0)
 
 
-@pytest.mark.parametrize(("method", "path"), [("get", META), ("get", LIST), ("get", TIMELINE)])
+@pytest.mark.parametrize(("method", "path"), [("get", META), ("get", LIST), ("get", TIMELINE), ("get", STATS)])
 def test_without_a_token_nothing_is_shown(anonymous, conversation_id, method, path):
     answer = anonymous.get(path, {"conversation_id": conversation_id} if path != LIST else {})
 
@@ -121,3 +130,62 @@ def test_stream_under_wsgi_says_what_is_wrong(alice_client):
     answer = alice_client.post("/api/v1/agent/chat", {"message": "Hi"}, format="json")
 
     assert (answer.status_code, answer.json()["status"]) == (503, "50300")
+
+
+def test_context_stats_are_null_before_the_first_call_and_then_told_by_part(alice, alice_client):
+    run = ask(alice)
+    query = {"conversation_id": run.conversation_id}
+    assert alice_client.get(STATS, query).json() == {"status": "10000", "info": "success", "data": None}
+
+    operations.save_context_stats(run=run, stats=ContextStats(msg0=1, msg1=2, msg3=4, total=7, budget=80000))
+
+    data = alice_client.get(STATS, query).json()["data"]
+    assert data == {"msg0": 1, "msg1": 2, "msg2": 0, "msg3": 4, "total": 7, "budget": 80000}
+
+
+def test_meta_names_the_live_run(alice, alice_client):
+    run = ask(alice)
+    query = {"conversation_id": run.conversation_id}
+    assert alice_client.get(META, query).json()["data"]["live_run_id"] == run.run_id
+
+    operations.finish_run(run=run, result=result(), now=utc_now())
+    assert alice_client.get(META, query).json()["data"]["live_run_id"] is None
+
+
+def runs(run_id, action):
+    return f"/api/v1/agent/runs/{run_id}/{action}"
+
+
+def test_variants_are_listed_and_one_is_selected(alice, alice_client, conversation_id):
+    first = ChatRun.objects.get().id
+    second = another(alice, first, answer="Better")
+
+    def shown():
+        data = alice_client.get(runs(second.run_id, "variants")).json()["data"]
+        return [(one["run_id"], one["variant_no"], one["content"], one["is_current"]) for one in data]
+
+    assert shown() == [(first, 1, "Secret answer", False), (second.run_id, 2, "Better", True)]
+    answer = alice_client.post(runs(first, "select"))
+    assert (answer.status_code, answer.json()) == (200, {"status": "10000", "info": "success"})
+    assert [one[3] for one in shown()] == [True, False]
+
+
+def test_select_is_refused_while_an_answer_is_under_way_and_for_an_earlier_question(alice, alice_client):
+    conversation_id = talk(alice, ("One", "1"), ("Two", "2"))
+    earlier, last = ChatRun.objects.order_by("turn_no").values_list("id", flat=True)
+
+    answer = alice_client.post(runs(earlier, "select"))
+    assert (answer.status_code, answer.json()["status"]) == (409, "40912")
+    live = ask(alice, conversation_id=conversation_id)
+    answer = alice_client.post(runs(last, "select"))
+    assert (answer.status_code, answer.json()["status"]) == (409, "40910")
+    assert answer.json()["run_id"] == live.run_id
+
+
+@pytest.mark.parametrize(("method", "action"), [("get", "variants"), ("post", "select")])
+def test_runs_of_alice_do_not_exist_for_bob(bob_client, conversation_id, method, action):
+    for run_id in (ChatRun.objects.get().id, str(uuid4())):
+        answer = getattr(bob_client, method)(runs(run_id, action))
+
+        assert (answer.status_code, answer.json()["status"]) == (404, "40402")
+        assert "Secret" not in answer.content.decode()
