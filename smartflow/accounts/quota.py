@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, F, QuerySet
 from django.db.transaction import TransactionManagementError
+from django.utils.functional import lazy
 from django.utils.translation import gettext
 
 from smartflow.accounts.contracts import EntryKind
@@ -304,18 +305,15 @@ def _refusal(window: _Window, tokens: int, now: datetime) -> QuotaExceeded:
     whole = window.limit + row.granted_tokens
     left = max(0, whole - row.used_tokens - row.held_tokens)
     resets_at = row.ends_at.astimezone(find_zone(window.zone_name, default=settings.TIME_ZONE))
-    text = gettext(
-        "This needs about %(tokens)d tokens, and of this week's %(limit)d there are %(left)d left."
-        " The quota starts anew on %(date)s at %(time)s."
-    ) % {
+    values = {
         "tokens": tokens,
         "limit": whole,
         "left": left,
-        "date": resets_at.strftime("%Y-%m-%d"),
-        "time": resets_at.strftime("%H:%M"),
+        "date": f"{resets_at:%Y-%m-%d}",
+        "time": f"{resets_at:%H:%M}",
     }
     return QuotaExceeded(
-        text,
+        lazy(_in_words, str)(values),
         limit=window.limit,
         granted=row.granted_tokens,
         used=row.used_tokens,
@@ -324,3 +322,12 @@ def _refusal(window: _Window, tokens: int, now: datetime) -> QuotaExceeded:
         resets_at=row.ends_at.isoformat(),
         retry_after_seconds=max(1, (row.ends_at - now).total_seconds()),
     )
+
+
+def _in_words(values: Mapping[str, object]) -> str:
+    """Say it in the language of whoever is answered: the thread that refuses knows none."""
+    text = gettext(
+        "This needs about %(tokens)d tokens, and of this week's %(limit)d there are %(left)d left."
+        " The quota starts anew on %(date)s at %(time)s."
+    )
+    return text % values

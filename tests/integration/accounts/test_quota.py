@@ -65,6 +65,14 @@ def test_quota_exceeded_is_answered_with_what_is_left_and_when_it_resets(user):
     )
 
 
+def test_quota_exceeded_speaks_the_language_of_whoever_is_answered(user, monkeypatch):
+    with pytest.raises(quota.QuotaExceeded) as refusal:
+        hold(user, "a", 2000)
+    monkeypatch.setattr(quota, "gettext", lambda text: "%(left)d übrig")
+
+    assert error_response(refusal.value)[1]["info"] == "1000 übrig"
+
+
 def test_a_limit_of_zero_allows_nothing(db):
     nobody = make_user("bob", token_limit=0)
     with pytest.raises(quota.QuotaExceeded):
