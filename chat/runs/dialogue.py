@@ -3,6 +3,7 @@
 Called by the executor, which decides how the run ends. Knows no reader and no lease beyond asking for them.
 """
 
+import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ class Dialogue:
         if time.monotonic() > live.lease_ends and not self._keeper.is_database_away:
             # This process stood still for longer than its lease: the run may have been taken over meanwhile.
             await self._keeper.confirm(live)
+            await asyncio.sleep(0)  # where the halt of a lost run takes effect, before the next word
 
     async def _compose(self, live: LiveRun) -> ModelRequest:
         run, limits = live.run, self._limits
