@@ -7,12 +7,14 @@ from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.options import ModelAdmin
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from smartflow.accounts.contracts import EntryKind
 from smartflow.accounts.models import TokenLedgerEntry, User
+from smartflow.api.admin_table import link
 from smartflow.api.keyset_admin import ReadOnlyKeysetAdmin, coloured_label, column, one_line, short_id
 from smartflow.kernel.ids import is_uuid
 from smartflow.kernel.text import bounded
@@ -52,8 +54,7 @@ class TokenLedgerAdmin(ReadOnlyKeysetAdmin):
         "kind_label",
         "purpose",
         "model",
-        "total_tokens",
-        "is_estimated",
+        "tokens",
         "conversation",
         "run",
         "decided",
@@ -114,17 +115,26 @@ class TokenLedgerAdmin(ReadOnlyKeysetAdmin):
     def kind_label(self, entry: TokenLedgerEntry) -> str:
         return kind_label(entry)
 
+    @column(description=_("tokens"))
+    def tokens(self, entry: TokenLedgerEntry) -> str:
+        return f"≈ {entry.total_tokens}" if entry.is_estimated else str(entry.total_tokens)
+
     @column(description=_("conversation"))
     def conversation(self, entry: TokenLedgerEntry) -> str:
-        return short_id(entry.conversation_id) if entry.conversation_id else "-"
+        return _search(entry.conversation_id)
 
     @column(description=_("run"))
     def run(self, entry: TokenLedgerEntry) -> str:
-        return short_id(entry.run_id) if entry.run_id else "-"
+        return _search(entry.run_id)
 
     @column(description=_("decided by"))
     def decided(self, entry: TokenLedgerEntry) -> str:
         return f"{entry.actor}: {bounded(entry.reason, max_bytes=80)}" if entry.actor_id else "-"
+
+
+def _search(identifier: str) -> str:
+    """Return a link to the entries that carry the id."""
+    return link(f"?{urlencode({'q': identifier})}", short_id(identifier)) if identifier else "-"
 
 
 def _names_calls(term: str) -> bool:

@@ -6,6 +6,7 @@ which ends their tokens too.
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -67,11 +68,11 @@ class UserAdmin(DjangoUserAdmin, KeysetAdmin):  # type: ignore[misc, type-arg]
     autocomplete_fields = ("groups",)
     search_fields = ("username",)
     search_help_text = _("user name or user id, exact")
-    readonly_fields = ("quota", "token_usage", "last_reset_at", "time_zone", "date_joined", "last_login")
+    readonly_fields = ("quota", "token_usage", "last_reset_at", "zone", "date_joined", "last_login")
     change_form_outer_after_template = "accounts/user_after.html"
     fieldsets = (
         (_("User"), {"fields": (("username", "phone_number"), "password")}),
-        (_("Quota"), {"fields": (("token_limit", "token_usage"), ("quota", "last_reset_at"), "time_zone")}),
+        (_("Quota"), {"fields": (("token_limit", "token_usage"), ("quota", "last_reset_at"), "zone")}),
         (_("Permissions"), {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
         (_("When"), {"fields": (("date_joined", "last_login"),)}),
     )
@@ -135,6 +136,10 @@ class UserAdmin(DjangoUserAdmin, KeysetAdmin):  # type: ignore[misc, type-arg]
             }
         response: HttpResponse = super().change_view(request, object_id, form_url, context)
         return response
+
+    @column(description=_("time zone"))
+    def zone(self, user: User) -> str:
+        return user.time_zone or settings.TIME_ZONE
 
     @column(description=_("used this week"))
     def quota(self, user: User) -> SafeString | str:

@@ -70,6 +70,15 @@ def test_ledger_is_found_by_user_conversation_run_or_entry(operator, alice, bob)
     assert listed(operator.get(LEDGER, {"q": "nobody"})) == []
 
 
+def test_ledger_marks_estimates_and_leads_to_the_rest_of_a_conversation(operator, alice):
+    entry = make_entry(alice)
+    TokenLedgerEntry.objects.filter(pk=entry.pk).update(is_estimated=True, total_tokens=77)
+    content = operator.get(LEDGER).content.decode()
+    assert "≈ 77" in content
+    assert f'href="?q={entry.conversation_id}"' in content
+    assert f'href="?q={entry.run_id}"' in content
+
+
 def test_ledger_of_a_user_is_sorted_by_time_not_by_arrival(operator, alice):
     new, late = make_entry(alice), make_entry(alice, minutes=90)
     assert listed(operator.get(LEDGER, {"q": "alice"})) == [new.pk, late.pk]
@@ -194,7 +203,7 @@ def test_user_page_shows_windows_holds_and_entries_to_those_who_may_see_them(ope
     make_entry(alice, purpose="title")
 
     content = operator.get(f"{USERS}{alice.pk}/change/").content.decode()
-    for text in ("run-77", "654", "321", "title", page(alice, "grant")):
+    for text in ("run-77", "654", "321", "title", "Asia/Shanghai", page(alice, "grant")):
         assert text in content
 
     plain = operator_client("accounts.view_user", username="plain").get(f"{USERS}{alice.pk}/change/").content.decode()
