@@ -1,4 +1,4 @@
-"""ASGI entry point: the chat stream beside Django, everything else through it.
+"""ASGI entry point: the routes of live runs beside Django, everything else through it.
 
 The executor lives here, in the web process; it is made when the server starts and given a moment to end its runs when
 the server stops.
@@ -22,7 +22,7 @@ async def application(scope, receive, send):  # type: ignore[no-untyped-def]
     """Route one connection."""
     if scope["type"] == "lifespan":
         await _streams.live(receive, send)
-    elif scope["type"] == "http" and scope["path"] in _streams.paths:
+    elif scope["type"] == "http" and _streams.serves(scope["path"]):
         await _streams.answer(scope, receive, send)
     else:
         await django_application(scope, receive, send)

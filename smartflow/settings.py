@@ -254,6 +254,11 @@ CHAT_CONTEXT_BUDGET_TOKENS = ENV.integer("CHAT_CONTEXT_BUDGET_TOKENS", 80_000, l
 CHAT_CONTEXT_RESERVE_TOKENS = 8_000
 CHAT_MAX_MESSAGE_BYTES = 256 * 1024
 CHAT_PING_SECONDS = 5.0
+# Readers of answers in one web process, and of one user in it.
+CHAT_MAX_TAILS = ENV.integer("CHAT_MAX_TAILS", 20_000, low=1, high=1_000_000, example="20000")
+CHAT_MAX_TAILS_OF_USER = ENV.integer("CHAT_MAX_TAILS_OF_USER", 20, low=1, high=1_000_000, example="20")
+# How long a reader may not take what it is sent before it is cut off; it comes back with the id of its last event.
+CHAT_SLOW_READER_SECONDS = ENV.number("CHAT_SLOW_READER_SECONDS", 20, low=0.5, high=900, example="20")
 CHAT_RUN_LEASE_SECONDS = ENV.integer("CHAT_RUN_LEASE_SECONDS", 12, low=3, high=600, example="12")
 
 # --- the HTTP edge ----------------------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ from typing import Any
 
 from django.conf import settings
 
-from chat.api.chat_stream import PATH as CHAT_PATH
-from chat.api.chat_stream import ChatStream
+from chat.api.run_routes import RunParts, RunRoutes
 from chat.llm.factory import build_chat_model
+from chat.operations import Claimant
 from chat.runs.executor_host import ExecutorHost, HostParts
 from chat.runs.hints import Hints
 from chat.runs.logs import RunLogs
+from chat.runs.tails import TailLimits, Tails
 from outbox.database_clock import database_now
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.kernel.clock import utc_now
@@ -34,7 +35,7 @@ GRACE_SECONDS = 2.0
 class Streams:
     """What lives as long as the server does. Made on import, started on the first request of its event loop."""
 
-    paths = frozenset({CHAT_PATH})
+    serves = staticmethod(RunRoutes.serves)
 
     def __init__(self, *, owner: str) -> None:
         # a process id comes back after a restart, its lease with it; the random part does not
@@ -43,21 +44,22 @@ class Streams:
         self._hints: Hints | None = None
         self._logs: RunLogs | None = None
         self._host: ExecutorHost | None = None
-        self._chat: ChatStream | None = None
+        self._tails: Tails | None = None
+        self._routes: RunRoutes | None = None
         self._ending: asyncio.Task[None] | None = None
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request of a stream."""
-        if self._chat is None:
-            self._chat = self._compose()
-        await self._chat(scope, receive, send)
+        if self._routes is None:
+            self._routes = self._compose()
+        await self._routes(scope, receive, send)
 
     async def live(self, receive: Receive, send: Send) -> None:
         """Follow the server's lifespan."""
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self._chat = self._compose()
+                self._routes = self._compose()
                 self._listen_for_the_end()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
@@ -65,20 +67,39 @@ class Streams:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    def _compose(self) -> ChatStream:
+    def _compose(self) -> RunRoutes:
         self._database = DatabaseThreads()
         self._hints = Hints(redis_url=settings.REDIS_URL, prefix=settings.OUTBOX_TOPIC_PREFIX)
         self._logs = RunLogs(database=self._database, hints=self._hints)
-        parts = HostParts(
-            model=build_chat_model(),
+        self._tails = Tails(
+            limits=TailLimits(
+                most=settings.CHAT_MAX_TAILS,
+                most_of_user=settings.CHAT_MAX_TAILS_OF_USER,
+                ping_seconds=settings.CHAT_PING_SECONDS,
+                slow_seconds=settings.CHAT_SLOW_READER_SECONDS,
+            )
+        )
+        if settings.CHAT_EXECUTORS == "web":
+            self._host = self._open_host(self._database, self._logs, self._hints)
+        parts = RunParts(
             database=self._database,
             logs=self._logs,
             hints=self._hints,
-            clock=database_now,
+            tails=self._tails,
+            executor=self._host.executor if self._host is not None else None,
+            claimant=Claimant(
+                owner=self._owner if self._host is not None else "", lease_seconds=settings.CHAT_RUN_LEASE_SECONDS
+            ),
+            clock=utc_now,
+            lease_clock=database_now,
         )
-        self._host = ExecutorHost(parts, owner=self._owner)
-        self._host.open()
-        return ChatStream(executor=self._host.executor, database=self._database, clock=utc_now, owner=self._owner)
+        return RunRoutes(parts)
+
+    def _open_host(self, database: DatabaseThreads, logs: RunLogs, hints: Hints) -> ExecutorHost:
+        parts = HostParts(model=build_chat_model(), database=database, logs=logs, hints=hints, clock=database_now)
+        host = ExecutorHost(parts, owner=self._owner)
+        host.open()
+        return host
 
     def _listen_for_the_end(self) -> None:
         """
@@ -102,8 +123,16 @@ class Streams:
             signal.signal(number, end)
 
     def _begin_end(self) -> None:
-        if self._ending is None and self._host is not None:
-            self._ending = asyncio.ensure_future(self._host.close(grace_seconds=GRACE_SECONDS))
+        if self._ending is None and self._routes is not None:
+            self._ending = asyncio.ensure_future(self._end())
+
+    async def _end(self) -> None:
+        """Let readers of other processes' runs go at once, the others when their runs have ended or were given back."""
+        assert self._tails is not None
+        self._tails.cut_followers()
+        if self._host is not None:
+            await self._host.close(grace_seconds=GRACE_SECONDS)
+        await self._tails.close()
 
     async def _shut_down(self) -> None:
         self._begin_end()
@@ -112,5 +141,8 @@ class Streams:
         if self._host is not None:
             # a turn that was being begun when the end came
             await self._host.close(grace_seconds=0)
+        for part in (self._tails, self._logs, self._hints):
+            if part is not None:
+                await part.close()
         if self._database is not None:
             self._database.close()

@@ -42,6 +42,10 @@ class TooManyTailsOfUser(Conflict):
     code = "40033"
     message = _("You are reading too many answers at once. Close one of them.")
 
+    def __init__(self, user_id: int) -> None:
+        super().__init__(retry_after_seconds=2)
+        self.user_id = user_id
+
 
 @dataclass(frozen=True, kw_only=True)
 class TailLimits:
@@ -60,6 +64,7 @@ class Tail:
         "_receive",
         "_send",
         "_task",
+        "head",
         "is_cut",
         "is_sending",
         "language",
@@ -78,6 +83,7 @@ class Tail:
         self.sent_at = self.looked_at = monotonic()
         self.is_sending = False
         self.is_cut = False
+        self.head: MutableMapping[str, Any] | None = None
         self._receive = receive
         self._send = send
         self._task = asyncio.current_task()
@@ -103,6 +109,7 @@ class Tail:
     async def follow(self, *, ping_seconds: float) -> None:
         """Send events as they come, a ping while there is none, until the end or until it is cut or gone."""
         try:
+            await self._begin()
             while not self.is_cut:
                 changed = self.log.changed()
                 if self._is_known_to_have_left(ping_seconds):
@@ -120,6 +127,11 @@ class Tail:
             if not self.is_cut:
                 raise
         await self._abort()
+
+    async def _begin(self) -> None:
+        head, self.head = self.head, None
+        if head is not None:
+            await self._send(head)
 
     def _is_known_to_have_left(self, seconds: float) -> bool:
         if monotonic() - self.looked_at < seconds:
@@ -199,7 +211,7 @@ class Tails:
         if self._is_closing or len(self._tails) >= self._limits.most:
             raise TooManyTails(retry_after_seconds=random.randint(1, 5))  # noqa: S311 - so that not all return at once
         if self._count_of_user[user_id] >= self._limits.most_of_user:
-            raise TooManyTailsOfUser(retry_after_seconds=2)
+            raise TooManyTailsOfUser(user_id)
 
     def drop_gone(self, user_id: int) -> int:
         """Give up the places of the user's readers that have left unnoticed; return how many."""
@@ -209,12 +221,15 @@ class Tails:
             self._discard(tail)
         return len(gone)
 
-    async def serve(self, tail: Tail) -> None:
-        """Let a reader read until its end."""
+    def add(self, tail: Tail) -> None:
+        """Count a reader that is about to be served."""
         self._tails.add(tail)
         self._count_of_user[tail.user_id] += 1
         if self._ticking is None:
             self._ticking = asyncio.ensure_future(self._tick())
+
+    async def serve(self, tail: Tail) -> None:
+        """Let a reader read until its end."""
         try:
             await tail.follow(ping_seconds=self._limits.ping_seconds)
         finally:

@@ -37,8 +37,14 @@ WHOLE_NUMBERS = {
     "CHAT_MAX_INPUT_TOKENS": (32_000, 10**7),
     "CHAT_MAX_LIVE_RUNS": (1, 100_000),
     "CHAT_RUN_LEASE_SECONDS": (3, 600),
+    "CHAT_MAX_TAILS": (1, 1_000_000),
+    "CHAT_MAX_TAILS_OF_USER": (1, 1_000_000),
 }
-DECIMALS = {"CHAT_CONNECT_TIMEOUT_SECONDS": (0.1, 60), "CHAT_SILENCE_TIMEOUT_SECONDS": (0.5, 900)}
+DECIMALS = {
+    "CHAT_CONNECT_TIMEOUT_SECONDS": (0.1, 60),
+    "CHAT_SILENCE_TIMEOUT_SECONDS": (0.5, 900),
+    "CHAT_SLOW_READER_SECONDS": (0.5, 900),
+}
 WRONG = [
     *((name, text, "whole number") for name in WHOLE_NUMBERS for text in ("abc", "1.5", "1e3", "0x10", "1 000")),
     *((name, str(low - 1), f"from {low}") for name, (low, _) in WHOLE_NUMBERS.items()),

@@ -1,4 +1,4 @@
-"""The raw ASGI endpoint where the database fails: the answer is 503 as JSON, and nothing exists."""
+"""The raw ASGI routes where the database fails: the answer is 503 as JSON, and nothing exists."""
 
 import json
 import sqlite3
@@ -7,47 +7,23 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError, connection
 
-from chat.api.chat_stream import ChatStream
+from chat.api.run_routes import CHAT_PATH
 from chat.models import AgentChat, ChatRun
-from chat.runs.executor import ExecutorLimits, RunExecutor
-from chat.runs.hints import Hints
-from chat.runs.logs import RunLogs
 from outbox.models import OutboxMessage
 from smartflow.api.database_threads import DatabaseThreads
-from smartflow.kernel.clock import utc_now
 from tests.factories import sign_in
+from tests.integration.chat.raw_requests import Server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-class UnaskedModel:
-    """Fails the test when anything goes to the model."""
-
-    def stream(self, request):
-        raise AssertionError(f"asked: {request}")
-
-    async def aclose(self):
-        """Nothing was opened."""
-
-
 async def answer(token, body, database):
-    """Send one request to a fresh endpoint and return status, headers and body."""
-    limits = ExecutorLimits(lease_seconds=15, max_live_runs=5, max_input_tokens=1000, reserved_tokens=0)
-    logs = RunLogs(database=database, hints=Hints(redis_url="", prefix="tests"))
-    executor = RunExecutor(model=UnaskedModel(), database=database, clock=utc_now, limits=limits, logs=logs)
-    stream = ChatStream(executor=executor, database=database, clock=utc_now, owner="tests")
-    headers = [(b"authorization", f"Bearer {token}".encode()), (b"content-type", b"application/json")]
-    sent = []
-
-    async def receive():
-        return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
-
-    async def send(message):
-        sent.append(message)
-
-    await stream({"type": "http", "method": "POST", "headers": headers}, receive, send)
-    assert executor.live_count == 0
-    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
+    """Send one message to fresh routes and return status, headers and body."""
+    server = Server(database)
+    sent = await server.ask("POST", CHAT_PATH, token=token, body=body)
+    assert server.executor.live_count == 0
+    await server.close()
+    return sent.status, sent.headers, sent.json
 
 
 @pytest.fixture
@@ -76,7 +52,7 @@ async def test_locked_database_is_503_and_nothing_exists(token, database):
     finally:
         blocker.close()
 
-    assert (status, body["status"], headers[b"content-type"]) == (503, "50300", b"application/json")
+    assert (status, body["status"], headers["content-type"]) == (503, "50300", "application/json")
     assert "locked" not in json.dumps(body)
     assert not await database.run(lambda: AgentChat.objects.exists() or ChatRun.objects.exists())
 
