@@ -6,9 +6,12 @@ import time
 from celery import shared_task
 from django.db import DatabaseError, InterfaceError, connection
 
+from chat.llm.factory import build_chat_model
 from chat.runs.sweeping import end_orphans
+from chat.runs.titling import make_titles as make_due_titles
 from outbox.database_clock import database_now
 from outbox.database_errors import is_away
+from smartflow.kernel.clock import utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -25,3 +28,14 @@ def end_orphaned_runs() -> None:
         return  # the relay's pass tells; the next tick tries again
     if ended:
         logger.warning("Runs without an executor were ended; what was said is kept", extra={"ended": ended})
+
+
+@shared_task(name="chat.jobs.make_titles", acks_late=False)
+def make_titles() -> None:
+    """Give conversations their titles."""
+    try:
+        make_due_titles(build_model=build_chat_model, clock=utc_now)
+    except (DatabaseError, InterfaceError) as error:
+        if not is_away(error):
+            raise
+        connection.close()

@@ -1,12 +1,13 @@
-"""Every read of conversations. All take the user's id: another user's conversation does not exist here."""
+"""Every read of conversations. What users ask takes their id: another user's conversation does not exist here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.db.models import QuerySet
+from django.db.models.functions import Substr
 
-from chat.contracts import ContextStats, HistoryMessage, Role, RunSnapshot, RunState, TimelineItem
+from chat.contracts import ContextStats, HistoryMessage, Role, RunSnapshot, RunState, TimelineItem, TimelineKind
 from chat.models import AgentChat, AgentStateSnapshot, AgentTimelineEvent, ChatRun
 from smartflow.kernel.errors import NotFound
 from smartflow.kernel.text import noop as _
@@ -176,6 +177,23 @@ def find_last_outcome(*, user_id: int, conversation_id: str, before_turn: int) -
     )
     state = last.order_by("-turn_no").values_list("state", flat=True).first()
     return RunState(state) if state else None
+
+
+def list_latest_messages(*, conversation_id: str, limit: int, most_characters: int) -> list[HistoryMessage]:
+    """
+    Return the start of each of the newest messages, oldest first; whoever asks has the conversation's id from its row.
+
+    Plan: uk_timeline_seq backwards; what is longer than `most_characters` stays in the database.
+    """
+    said = (
+        AgentTimelineEvent.objects.filter(
+            chat__chat_id=conversation_id, kind__in=[TimelineKind.USER_TEXT, TimelineKind.ASSISTANT_TEXT]
+        )
+        .exclude(content="")
+        .order_by("-seq")
+        .values_list("role", Substr("content", 1, most_characters))[:limit]
+    )
+    return [HistoryMessage(role=Role(role), content=start) for role, start in reversed(said)]
 
 
 def find_run(*, user_id: int, run_id: str) -> RunSnapshot | None:

@@ -20,6 +20,7 @@ TIMETABLE: dict[str, dict[str, Any]] = {
     "prune": _every(60.0, "outbox.jobs.prune_consumed"),
     "operators": _every(1.0, "outbox.jobs.run_operator_actions"),
     "end-orphaned-runs": _every(3.0, "chat.jobs.end_orphaned_runs"),
+    "make-titles": _every(2.0, "chat.jobs.make_titles"),
     "release-expired-holds": _every(30.0, "smartflow.accounts.jobs.release_expired_holds"),
     "prune-sessions": _every(3600.0, "smartflow.accounts.jobs.prune_sessions"),
 }

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 
 from chat.models import AgentChat, ChatRun
 from chat.operations.conversations import lock_conversations
@@ -30,7 +31,8 @@ def claim_titles(*, now: datetime, limit: int) -> list[UntitledConversation]:
     """
     Take conversations that want a title, for CLAIM_SECONDS.
 
-    Transaction: a guarded UPDATE each, so of two jobs one gets a conversation. Nobody's call is made thrice and more.
+    Transaction: a guarded UPDATE each, so of two jobs one gets a conversation. At most MOST_ATTEMPTS for each, then
+                 it stays without.
     """
     due = AgentChat.objects.filter(title_due_at__lte=now).order_by("title_due_at", "id")[:limit]
     claimed = []
@@ -50,7 +52,7 @@ def save_title(*, conversation: UntitledConversation, title: str, calls: tuple[M
     Give a conversation its title, unless the user has given one, and charge the call; tell whether it was set.
 
     Transaction: one; the event that carries the tokens to the ledgers is part of it. An empty title only charges.
-    Twice:       the event's id is made from the attempt, so a call is charged once.
+    Twice:       raises IntegrityError and changes nothing: the event's id is the call's, so a call is charged once.
     """
     with transaction.atomic():
         chat = lock_conversations(conversation_ids=[conversation.conversation_id]).get(conversation.conversation_id)
@@ -66,9 +68,11 @@ def save_title(*, conversation: UntitledConversation, title: str, calls: tuple[M
 
 def _charge(chat: AgentChat, call: ModelCall, now: datetime) -> None:
     charge_tokens(user_id=chat.user_id, hold_id=call.call_id, tokens=call.total_tokens, now=now)
-    first_run = (
-        ChatRun.objects.filter(chat__chat_id=chat.chat_id).exclude(output_text="").order_by("turn_no", "variant_no")
+    # a run whose answer has a row of the history, or is about to
+    answered = ChatRun.objects.filter(
+        Q(total_tokens__gt=0) | ~Q(output_text=""), chat__chat_id=chat.chat_id, is_live=None
     )
+    first_run = answered.order_by("turn_no", "variant_no")
     append_event(
         event=ChatTokenUsageAdjustRequested(
             user_id=chat.user_id,
