@@ -1,0 +1,119 @@
+"""A conversation over its budget: the summary, its marker, its cost, and what happens when it fails."""
+
+import json
+
+import pytest
+
+from chat.contracts import Role, RunState
+from chat.llm.completion import Completion
+from chat.llm.port import ModelCut, ModelUnreachable
+from chat.models import AgentChat, AgentTimelineEvent, ChatRun
+from chat.operations import finish_run
+from chat.queries import find_context_stats
+from outbox.testing import drain
+from smartflow.accounts.models import TokenLedgerEntry
+from smartflow.kernel.clock import utc_now
+from tests.integration.chat.executing import END, SteppedModel, process, usage
+from tests.integration.chat.turns import ask, result
+
+pytestmark = pytest.mark.django_db(transaction=True)
+LIMITS = {"context_budget_tokens": 2000, "context_reserve_tokens": 200}
+ANSWER = ["Fine.", usage(300, 2), END]
+
+
+def long_conversation(user, count=6):
+    """Turns of about 500 tokens each."""
+    conversation_id = None
+    for number in range(count):
+        run = ask(user, f"Question {number}", conversation_id=conversation_id)
+        conversation_id = run.conversation_id
+        finish_run(run=run, result=result(f"Answer {number} " + "x" * 2000), now=utc_now())
+    return conversation_id
+
+
+async def answer_over_budget(bench, user):
+    conversation_id = await bench.run(long_conversation, user=user)
+    run = await bench.run(ask, user=user, message="And now?", conversation_id=conversation_id)
+    log = bench.executor.start(run)
+    await bench.ended(log)
+    return run, log
+
+
+async def test_older_turns_become_a_summary_with_a_marker(alice):
+    async with process(SteppedModel(["Alice ", "likes tea.", usage(900, 4), END], ANSWER), **LIMITS) as bench:
+        _run, log = await answer_over_budget(bench, alice)
+        chat = await bench.run(AgentChat.objects.get)
+        marker = await bench.run(AgentTimelineEvent.objects.get, kind="context_compacted")
+        asked = AgentTimelineEvent.objects.filter(kind="user_text").order_by("seq")
+        questions = await bench.run(lambda: list(asked.values_list("content", flat=True)[:2]))
+
+    summary_request, answer_request = bench.model.requests
+    assert summary_request.purpose == "summary"
+    assert "Question 0" in summary_request.messages[0].content
+    assert "> Alice likes tea." in answer_request.messages[0].content
+    kept = [message.content for message in answer_request.messages[1:] if message.role is Role.USER]
+    assert kept == ["Question 5", "And now?"]
+    assert chat.compaction_watermark == 5
+    assert json.loads(chat.compaction_summary)["stages"]["chat"]["summary"] == "Alice likes tea."
+    assert (marker.content, marker.tokens_consumed) == ("Alice likes tea.", 904)
+    assert questions == ["Question 0", "Question 1"]
+    statuses = [event["data"]["status"] for event in log.events]
+    assert [status["code"] for status in statuses] == ["context_compact_start", "context_compact_done"]
+    assert statuses[1]["tokens_before"] == statuses[0]["tokens_before"] > 2000 > statuses[1]["tokens_after"]
+
+
+async def test_summary_is_a_call_of_the_run_in_the_ledger(alice):
+    async with process(SteppedModel(["Short.", usage(900, 4), END], ANSWER), **LIMITS) as bench:
+        run, _log = await answer_over_budget(bench, alice)
+        row = await bench.run(ChatRun.objects.get, id=run.run_id)
+        await bench.run(drain)
+        entries = await bench.run(
+            lambda: list(
+                TokenLedgerEntry.objects.filter(run_id=run.run_id)
+                .order_by("entry_key")
+                .values_list("entry_key", "purpose", "total_tokens")
+            )
+        )
+        stats = await bench.run(find_context_stats, user_id=alice.pk, conversation_id=run.conversation_id)
+
+    assert row.total_tokens == 904 + 302
+    assert entries == [(f"{run.run_id}:1:1", "summary", 904), (f"{run.run_id}:1:2", "answer", 302)]
+    assert stats.total == stats.msg0 + stats.msg1 + stats.msg3 < 2000
+    assert stats.budget == 2000
+
+
+async def test_next_turn_starts_from_the_summary_without_a_new_one(alice):
+    async with process(SteppedModel(["Short.", END], ANSWER, ANSWER), **LIMITS) as bench:
+        run, _log = await answer_over_budget(bench, alice)
+        again = await bench.run(ask, user=alice, message="More?", conversation_id=run.conversation_id)
+        await bench.ended(bench.executor.start(again))
+
+    sent = bench.model.requests[-1].messages
+    assert "> Short." in sent[0].content
+    assert [message.content for message in sent if message.role is Role.USER][1:] == ["Question 5", "And now?", "More?"]
+
+
+@pytest.mark.parametrize("failing", [[ModelUnreachable("no")], ["  ", END]])
+async def test_without_a_summary_the_answer_comes_all_the_same(alice, failing):
+    limits = {**LIMITS, "max_input_tokens": 2500, "reserved_tokens": 500}
+    async with process(SteppedModel(failing, ANSWER), **limits) as bench:
+        run, log = await answer_over_budget(bench, alice)
+        chat = await bench.run(AgentChat.objects.get)
+        row = await bench.run(ChatRun.objects.get, id=run.run_id)
+
+    asked = [message.content for message in bench.model.requests[-1].messages if message.role is Role.USER]
+    assert asked == ["Question 3", "Question 4", "Question 5", "And now?"]
+    assert (chat.compaction_watermark, chat.compaction_summary) == (0, None)
+    assert (row.state, log.text) == (RunState.FINISHED, "Fine.")
+
+
+async def test_summary_that_breaks_off_is_paid_for_and_not_used(alice):
+    cut = ModelCut("gone")
+    async with process(SteppedModel(["Half a summ", cut], ANSWER), **LIMITS) as bench:
+        run, _log = await answer_over_budget(bench, alice)
+        row = await bench.run(ChatRun.objects.get, id=run.run_id)
+        chat = await bench.run(AgentChat.objects.get)
+
+    assert isinstance(cut.partial, Completion)
+    assert row.total_tokens == cut.partial.usage.total_tokens + 302
+    assert chat.compaction_watermark == 0
