@@ -4,7 +4,7 @@ Which sum is made of which rows stands at the sums: User.token_usage, TokenWindo
 ledger.find_… recomputes them.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
@@ -177,6 +177,18 @@ class TokenHold(models.Model):
         return self.hold_id
 
 
+class AppendOnly(models.QuerySet["TokenLedgerEntry"]):
+    """Rows that are written once: whoever finds one wrong appends another that corrects it."""
+
+    def update(self, **values: Any) -> NoReturn:
+        """Refuse."""
+        raise TypeError("These rows are never changed: append one that corrects them.")
+
+    def delete(self) -> NoReturn:
+        """Refuse."""
+        raise TypeError("These rows are never deleted: append one that corrects them.")
+
+
 class TokenLedgerEntry(models.Model):
     """
     One row per call to a model, grant or adjustment. Append-only: nothing in the product changes or deletes one.
@@ -208,6 +220,8 @@ class TokenLedgerEntry(models.Model):
     )
     created_at = models.DateTimeField()
 
+    objects = AppendOnly.as_manager()
+
     class Meta:
         db_table = "token_ledger"
         verbose_name = _("ledger entry")
@@ -229,3 +243,13 @@ class TokenLedgerEntry(models.Model):
 
     def __str__(self) -> str:
         return self.entry_key
+
+    def save(self, **options: Any) -> None:
+        """Write a new row; refuse to write an old one again."""
+        if not self._state.adding:
+            raise TypeError("These rows are never changed: append one that corrects them.")
+        super().save(**options)
+
+    def delete(self, using: Any = None, keep_parents: bool = False) -> NoReturn:
+        """Refuse."""
+        raise TypeError("These rows are never deleted: append one that corrects them.")

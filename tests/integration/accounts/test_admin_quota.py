@@ -29,7 +29,9 @@ def operator():
 
 def make_entry(user, *, minutes=0, **values):
     key = f"{new_uuid()}:1"
-    call = ModelCall(call_id=key, purpose=values.pop("purpose", "answer"), model="gpt-4o-mini", total_tokens=10)
+    said = {"purpose": "answer", "total_tokens": 10, "is_estimated": False}
+    said |= {name: values.pop(name) for name in said if name in values}
+    call = ModelCall(call_id=key, model="gpt-4o-mini", **said)
     row = {"conversation_id": new_uuid(), "run_id": key[:36]} | values
     record_calls(
         entries=[
@@ -71,8 +73,7 @@ def test_ledger_is_found_by_user_conversation_run_or_entry(operator, alice, bob)
 
 
 def test_ledger_marks_estimates_and_leads_to_the_rest_of_a_conversation(operator, alice):
-    entry = make_entry(alice)
-    TokenLedgerEntry.objects.filter(pk=entry.pk).update(is_estimated=True, total_tokens=77)
+    entry = make_entry(alice, total_tokens=77, is_estimated=True)
     content = operator.get(LEDGER).content.decode()
     assert "≈ 77" in content
     assert f'href="?q={entry.conversation_id}"' in content

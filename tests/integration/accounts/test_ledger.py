@@ -183,6 +183,18 @@ def test_compare_costs_one_statement_however_many_rows(db, django_assert_num_que
         assert ledger.compare_windows(after_id=0, limit=100).differences == ()
 
 
+def test_the_ledger_is_neither_changed_nor_emptied(alice):
+    ledger.record_calls(entries=[entry(alice, "k1")])
+    rows, row = TokenLedgerEntry.objects.all(), TokenLedgerEntry.objects.get()
+    row.total_tokens = 0
+
+    for change in (lambda: rows.update(total_tokens=0), rows.delete, row.save, row.delete):
+        with pytest.raises(TypeError, match="append one"):
+            change()
+
+    assert TokenLedgerEntry.objects.get().total_tokens == 10
+
+
 def test_the_ledger_knows_three_kinds(alice):
     with pytest.raises(IntegrityError), transaction.atomic():
         TokenLedgerEntry.objects.create(entry_key="k", user=alice, kind="gift", total_tokens=1, created_at=NOW)
