@@ -338,6 +338,14 @@ async def test_stream_does_not_retry_after_reasoning_was_given(scripted: Scripte
     assert scripted.seen()["requests"] == 1
 
 
+async def test_stream_does_not_retry_after_a_tool_call_was_begun(scripted: ScriptedModel) -> None:
+    async with connected(scripted.base_url, "tools=own,cut,after=2") as model:
+        events, error = await collect_until_error(model)
+    assert type(error) is ModelCut
+    assert [(event.name, event.arguments) for event in events] == [("get_weather", ""), ("", '{"cit')]
+    assert scripted.seen()["requests"] == 1
+
+
 async def test_stream_waits_as_long_as_the_provider_asks(scripted: ScriptedModel) -> None:
     loop = asyncio.get_running_loop()
     async with connected(scripted.base_url, "status=429,times=1,retry_after=1") as model:

@@ -4,6 +4,7 @@
 naively as an agent library reads it: calls joined by index, usage from whichever chunk has it, no error means success.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -252,7 +253,8 @@ def _loaded(arguments: str) -> object:
 @pytest.mark.parametrize("reader", [pytest.param(hear_port, id="port"), pytest.param(hear_typed, id="typed")])
 @pytest.mark.parametrize(("scenario", "expected"), HABITS.values(), ids=HABITS)
 async def test_habit(scripted: ScriptedModel, scenario: str, expected: Heard, reader: Any) -> None:
-    assert await reader(scripted.base_url, scenario) == expected
+    async with asyncio.timeout(20):
+        assert await reader(scripted.base_url, scenario) == expected
 
 
 @pytest.mark.parametrize("usage", ["none", "null", "zero"])

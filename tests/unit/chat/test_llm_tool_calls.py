@@ -221,6 +221,15 @@ def test_feed_keeps_two_calls_that_differ_by_their_ids_alone() -> None:
     assert called(fragment(0, "a", "get_time", UTC), fragment(0, "b", "get_time", UTC)) == [TIME, TIME]
 
 
+def test_feed_tells_two_unfinished_calls_of_one_tool_and_index_apart_by_their_ids() -> None:
+    assert called(
+        fragment(0, "a", "get_time", '{"zone":'),
+        fragment(0, "b", "get_time", '{"zone":'),
+        fragment(0, "a", None, ' "UTC"}'),
+        fragment(0, "b", None, ' "CET"}'),
+    ) == [TIME, ("get_time", '{"zone": "CET"}')]
+
+
 def test_feed_does_not_take_a_nested_object_for_a_whole_call() -> None:
     pieces = ['{"a": {"b": 1}', ', "c": {}', "}"]
     assert called(fragment(0, "x", "f", ""), *(fragment(0, None, None, piece) for piece in pieces)) == [
