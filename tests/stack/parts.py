@@ -93,6 +93,17 @@ class ServiceParts:
     def rows(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
         return self._run(sql.replace("?", "%s"), parameters)
 
+    def run_streams(self) -> list[str]:
+        """The keys of the runs that Redis holds."""
+        with self._redis(self._redis_number) as client:
+            return [key.decode() for key in client.scan_iter(f"{self.name}.run:*")]
+
+    def forget_runs(self) -> int:
+        """Delete what Redis holds of runs, as their expiry or a restarted server would; return of how many."""
+        keys = self.run_streams()
+        with self._redis(self._redis_number) as client:
+            return int(client.delete(*keys)) if keys else 0
+
     def heal(self) -> None:
         self.database.heal()
         self.redis.heal()

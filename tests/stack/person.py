@@ -52,7 +52,16 @@ class Reply:
 
     @property
     def text(self) -> str:
-        return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in self.chunks if "choices" in chunk)
+        """What a client shows: the pieces in order, a snapshot in place of everything before it."""
+        shown = ""
+        for chunk in self.chunks:
+            content = chunk["choices"][0]["delta"].get("content", "") if "choices" in chunk else ""
+            shown = content if is_snapshot(chunk) else shown + content
+        return shown
+
+    @property
+    def snapshots(self) -> list[dict[str, Any]]:
+        return [chunk for chunk in self.chunks if is_snapshot(chunk)]
 
     @property
     def finish_reason(self) -> str | None:
@@ -105,8 +114,14 @@ class Reply:
         for event in self.events:
             attempt, units = event.id.split("-")
             assert int(attempt) >= 1
-            after += units_of(event.data)
+            is_new_start = event.data != "[DONE]" and is_snapshot(json.loads(event.data))
+            after = int(units) if is_new_start else after + units_of(event.data)
             assert int(units) == after, (event, after)
+
+
+def is_snapshot(chunk: dict[str, Any]) -> bool:
+    """Tell whether an event stands for everything before it."""
+    return bool(chunk.get("extra", {}).get("kind") == "snapshot")
 
 
 def units_of(data: str) -> int:
@@ -116,6 +131,14 @@ def units_of(data: str) -> int:
     return len(delta["content"]) if "content" in delta else 1
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What is done with a stream's events, and when its reader has had enough."""
+
+    leave_when: Callable[[Reply], bool] = lambda _reply: False
+    on_event: Callable[[Reply], None] = lambda _reply: None
+
+
 class Person:
     """A user with a token of their own."""
 
@@ -123,6 +146,7 @@ class Person:
         self.username = username
         self.user_id = 0
         self.token = ""
+        self._devices: list[Person] = []
         self._http = httpx2.Client(base_url=base_url, timeout=httpx2.Timeout(60, connect=5), trust_env=False)
 
     def register(self) -> None:
@@ -178,20 +202,52 @@ class Person:
     ) -> Reply:
         """Send one message and read the answer to its end, or until `leave_when` closes the connection."""
         body = {"message": message} | ({"conversation_id": conversation_id} if conversation_id else {})
-        sent = self._headers(headers) | {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        reading = Reading(leave_when, on_event)
+        return self._read("POST", "/agent/chat", body, reading, headers)
+
+    def follow(
+        self,
+        run_id: str,
+        after: str = "",
+        *,
+        leave_when: Callable[[Reply], bool] = lambda _reply: False,
+        on_event: Callable[[Reply], None] = lambda _reply: None,
+        **headers: str,
+    ) -> Reply:
+        """Read a run's events behind the one with this id to their end, or until `leave_when` closes the connection."""
+        sent = {"Last-Event-ID": after} if after else {}
+        reading = Reading(leave_when, on_event)
+        return self._read("GET", f"/agent/runs/{run_id}/events", None, reading, sent | headers)
+
+    def ask_again(self, run_id: str, what: str) -> Reply:
+        """Read another answer to the same question (`regenerate`), or how an answer goes on (`continue`)."""
+        return self._read("POST", f"/agent/runs/{run_id}/{what}", {}, Reading(), {})
+
+    def stop(self, run_id: str) -> httpx2.Response:
+        return self.call("POST", f"/agent/runs/{run_id}/stop")
+
+    def at(self, base_url: str) -> "Person":
+        """Return the same user on another device, at another web process of the installation."""
+        other = Person(base_url, self.username)
+        other.user_id, other.token = self.user_id, self.token
+        self._devices.append(other)
+        return other
+
+    def _read(self, method: str, path: str, body: object, reading: "Reading", headers: dict[str, str]) -> Reply:
+        content = None if body is None else json.dumps(body).encode()
+        sent = self._headers(headers) | {"Accept": "text/event-stream"}
+        sent |= {"Content-Type": "application/json"} if content else {}
         reply = Reply(time.monotonic())
         try:
-            with self._http.stream(
-                "POST", "/api/v1/agent/chat", content=json.dumps(body).encode(), headers=sent
-            ) as answer:
+            with self._http.stream(method, f"/api/v1{path}", content=content, headers=sent) as answer:
                 reply.status, reply.headers = answer.status_code, dict(answer.headers)
                 if not answer.headers["content-type"].startswith("text/event-stream"):
                     reply.body = json.loads(answer.read())
                     return reply
                 for kind in _events(answer, reply):
                     if kind == "event":
-                        on_event(reply)
-                    if leave_when(reply):
+                        reading.on_event(reply)
+                    if reading.leave_when(reply):
                         break
         except httpx2.TransportError:
             reply.is_broken = True
@@ -200,6 +256,8 @@ class Person:
         return reply
 
     def close(self) -> None:
+        for device in self._devices:
+            device.close()
         self._http.close()
 
     def _headers(self, headers: dict[str, str]) -> dict[str, str]:

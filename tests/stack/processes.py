@@ -21,6 +21,7 @@ class Process:
     def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
         self.name = name
         self.log = log
+        self.port = 0
         self._arguments = [PYTHON, *arguments]
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None

@@ -156,14 +156,36 @@ class Stack:
         assert self._has_crash_points
         (self.folder / "crash" / point).touch()
 
+    @contextmanager
+    def extra(self, name: str, command: str, **settings: str) -> Iterator[Process]:
+        """Run one more process; `{port}` in its command is a free one, and it is up when that answers."""
+        port = _free_port()
+        environment = {**self._environment(), **settings}
+        process = Process(name, command.format(port=port).split(), environment, self.folder / f"{name}.log")
+        process.port = port
+        self.processes[name] = process
+        try:
+            self.start(name)
+            yield process
+        finally:
+            process.kill()
+            del self.processes[name]
+
+    @contextmanager
+    def second_web(self, **settings: str) -> Iterator[str]:
+        """Run another web process; the address of its front door."""
+        with self.extra("web2", COMMANDS["web"], **settings) as process:
+            yield f"http://127.0.0.1:{process.port}"
+
     def _is_ready(self, name: str) -> bool:
         process = self.processes[name]
         if not process.is_running:
             raise AssertionError(f"{name} ended before it was ready:\n{process.log_tail()}")
-        if name != "web":
+        if name in READY_LINES:
             return READY_LINES[name] in process.log_since_start()
         try:
-            return httpx2.get(f"{self.base_url}/health/live", timeout=5, trust_env=False).status_code == 200
+            port = process.port or self.port
+            return httpx2.get(f"http://127.0.0.1:{port}/health/live", timeout=5, trust_env=False).status_code == 200
         except httpx2.TransportError:
             return False
 
