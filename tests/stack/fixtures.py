@@ -18,7 +18,12 @@ SERVICES = pytest.param(
 # The suite runs twice, without and with services; the embedded journeys belong to the first run alone.
 KIND_PARAMS = [SERVICES] if HAS_SERVICES else ["embedded", SERVICES]
 # A stalled model is given up sooner than in production, but later than the first ping; a hung database sooner too.
-JOURNEY_SETTINGS = {"CHAT_SILENCE_TIMEOUT_SECONDS": "7", "DATABASE_READ_TIMEOUT_SECONDS": "4"}
+# One user of a journey may do what many would.
+JOURNEY_SETTINGS = {
+    "CHAT_SILENCE_TIMEOUT_SECONDS": "7",
+    "DATABASE_READ_TIMEOUT_SECONDS": "4",
+    "CHAT_MAX_LIVE_RUNS_OF_USER": "1000",
+}
 
 
 @pytest.fixture(scope="session", params=KIND_PARAMS)
