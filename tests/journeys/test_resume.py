@@ -1,5 +1,6 @@
 """A reader that comes back gets exactly what it misses: by the id of its last event, from wherever it is known."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -193,4 +194,4 @@ def test_redis_lost_in_mid_run_costs_no_text(stack, alice, fault):
     there.assert_gapless()
     # the pieces came one by one, with one pause of at most a moment
     moments = [event.at for event in here.events]
-    assert max(later - earlier for earlier, later in zip(moments, moments[1:], strict=False)) < 2
+    assert max(later - earlier for earlier, later in itertools.pairwise(moments)) < 2
