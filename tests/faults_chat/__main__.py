@@ -17,7 +17,7 @@ SUITE = Suite(
     long=LONG,
     mutants=MUTANTS,
     as_json=as_json,
-    describe=lambda outcome: f"{outcome.runs} chat runs {outcome.states}",
+    describe=lambda outcome: f"told {outcome.told_seconds} s, {outcome.runs} chat runs {outcome.states}",
 )
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ HOOKS = (ROOT / "tests" / "faults_chat" / "hooks", ROOT / "tests" / "faults" / "
 SETTINGS = {
     "CHAT_SILENCE_TIMEOUT_SECONDS": "2",
     "CHAT_CONNECT_TIMEOUT_SECONDS": "2",
+    "CHAT_DRAIN_SECONDS": "2",
     "DATABASE_READ_TIMEOUT_SECONDS": "5",
     "SMARTFLOW_MODEL_WORKER": DEFAULT_MODEL,
     "SMARTFLOW_MODEL_STRATEGIST": DEFAULT_MODEL,
@@ -56,6 +57,8 @@ class Outcome:
 
     seed: int
     seconds: float
+    # from the moment everything runs again: until every reader has its end, and until nothing is under way
+    told_seconds: float
     settled_seconds: float
     runs: int
     connections: int
@@ -156,6 +159,7 @@ class Campaign:
         injector = ChatInjector(self.crew, self.servers, self._book, self._orders)
         visitors = Visitors(plan, people, self._ports)
         healed = asyncio.run(self._visit(plan, visitors, injector))
+        told = time.monotonic() - healed
         observed = [*injector.violations, *self._wait_settled(records, healed)]
         settled = time.monotonic() - healed
         end = End(visit=visitors.visit, faults=plan.faults, observed=observed, **records.read())
@@ -165,6 +169,7 @@ class Campaign:
         return Outcome(
             seed=plan.seed,
             seconds=round(time.monotonic() - started, 2),
+            told_seconds=round(told, 2),
             settled_seconds=round(settled, 2),
             runs=len(end.runs),
             connections=sum(len(view.sights) for view in end.visit.views),
@@ -187,7 +192,7 @@ class Campaign:
         return healed
 
     def _wait_settled(self, records: Records, healed: float) -> list[Violation]:
-        """Wait until no run is live, every event is consumed and no title is due."""
+        """Wait until no run is live and every message is written."""
         while (left := records.open()) and time.monotonic() < healed + self._scale.limit_seconds:
             time.sleep(POLL_SECONDS)
         return [Violation("stuck", f"{left} after {self._scale.limit_seconds:g} s")] if left else []

@@ -17,20 +17,20 @@ POINTS = ("after-begin", "after-claim", "word", "word", "word", "after-save", "b
 
 # Kind of fault → how often it is drawn. The first group needs nothing but the processes.
 LIGHT = {
-    "kill": 14,
-    "kill-at-point": 14,
-    "stop": 7,
-    "freeze": 5,
-    "freeze-at-point": 5,
+    "kill": 20,
+    "kill-at-point": 24,
+    "stop": 9,
+    "freeze": 6,
+    "freeze-at-point": 8,
     "kill-worker": 2,
     "kill-consumer": 2,
     "kill-connections": 6,
     "empty-redis": 6,
     "duplicates": 5,
-    "skew": 7,
+    "skew": 8,
 }
 # Servers of our own are needed for these.
-SERVERS = {"freeze-database": 4, "freeze-redis": 6, "restart-redis": 7, "restart-database": 2}
+SERVERS = {"freeze-database": 4, "freeze-redis": 7, "restart-redis": 9, "restart-database": 2}
 # Of these a run's owner knows nothing: it must not end because of them.
 HARMLESS_TO_RUNS = {
     "kill-worker",
@@ -57,7 +57,7 @@ class Scale:
 
 
 # The promise is 30 s with a lease of 12 s.
-SHORT = Scale(lease_seconds=3, span_seconds=1.8, most_students=7, most_steps=2, most_faults=4, limit_seconds=21.0)
+SHORT = Scale(lease_seconds=3, span_seconds=1.8, most_students=7, most_steps=2, most_faults=5, limit_seconds=21.0)
 LONG = Scale(lease_seconds=12, span_seconds=12.0, most_students=12, most_steps=5, most_faults=8, limit_seconds=30.0)
 
 
@@ -175,12 +175,12 @@ def _draw_step(dice: random.Random, name: str, number: int) -> Step:
 
 
 def _draw_answer(dice: random.Random) -> Answer:
-    pieces = dice.randint(12, 70)
+    pieces = dice.randint(12, 50)
     ending = dice.choice(("whole",) * 8 + ("cut", "quiet_cut", "stall", "error"))
     return Answer(
         pieces=pieces,
-        delay_ms=dice.choice((0, 10, 20, 30, 40)),
-        first_ms=dice.choice((0, 0, 50, 300, 900)),
+        delay_ms=dice.choice((0, 5, 10, 20, 40)),
+        first_ms=dice.choice((0, 0, 50, 300, 700)),
         ending=ending,
         after=dice.randint(1, pieces - 1),
         usage=dice.choice(("own", "own", "last", "none")),
@@ -203,30 +203,32 @@ def _draw_drops(dice: random.Random) -> tuple[Drop, ...]:
 
 def _draw_faults(dice: random.Random, scale: Scale, mode: str, has_servers: bool) -> tuple[Fault, ...]:
     weights = LIGHT | (SERVERS if has_servers else {})
-    kinds = dice.choices(list(weights), list(weights.values()), k=dice.randint(1, scale.most_faults))
+    kinds = dice.choices(list(weights), list(weights.values()), k=dice.randint(2, scale.most_faults))
     return tuple(sorted((_draw_fault(dice, kind, scale, mode) for kind in kinds), key=lambda fault: fault.at))
 
 
 def _draw_fault(dice: random.Random, kind: str, scale: Scale, mode: str) -> Fault:
     at = round(dice.uniform(0.05, scale.span_seconds), 3)
-    target = dice.choice(WEBS if mode == "web" else WEBS + EXECUTORS + EXECUTORS)
+    owners = WEBS if mode == "web" else EXECUTORS
+    target = dice.choice(WEBS + owners + owners)
     short, beyond_lease = dice.uniform(0.1, 1.5), scale.lease_seconds + dice.uniform(0.3, 1.5)
     point, times = dice.choice(POINTS), dice.randint(1, 2)
     if point == "word":
         times = dice.choice((1, 1, 2, 5, 20, 60))
+    passer = dice.choice(WEBS if point == "after-begin" else owners)
     clock = str(dice.choice((-300, -20, -5, 5, 20, 300)))
     long_freeze = beyond_lease if dice.random() < 0.7 else short
     restart = dice.choice(("kill", "stop"))
     fixed = {
         "kill": Fault(kind, at, short, target),
-        "kill-at-point": Fault(kind, at / 2, short, target, f"{point} kill {times}"),
+        "kill-at-point": Fault(kind, at / 2, short, passer, f"{point} kill {times}"),
         "stop": Fault(kind, at, 0.0, target),
         "freeze": Fault(kind, at, long_freeze, target),
-        "freeze-at-point": Fault(kind, at / 2, long_freeze, target, f"{point} stop {times}"),
+        "freeze-at-point": Fault(kind, at / 2, long_freeze, passer, f"{point} stop {times}"),
         "kill-worker": Fault(kind, at, short, "worker"),
         "kill-consumer": Fault(kind, at, short, "consumer"),
         "duplicates": Fault(kind, at, 0.0, detail=str(dice.choice((5, 30, 100)))),
-        "skew": Fault(kind, at / 3, dice.uniform(0.5, 3.0), dice.choice((target, target, "worker")), clock),
+        "skew": Fault(kind, at / 3, dice.uniform(0.5, 3.0), dice.choice((target, target, target, "worker")), clock),
         "restart-redis": Fault(kind, at, short, detail=restart),
         "restart-database": Fault(kind, at, short, detail=restart),
     }

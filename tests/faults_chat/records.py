@@ -31,10 +31,9 @@ class Open:
 
     live_runs: int
     events: int
-    titles: int
 
     def __bool__(self) -> bool:
-        return bool(self.live_runs or self.events or self.titles)
+        return bool(self.live_runs or self.events)
 
 
 class Records:
@@ -44,17 +43,20 @@ class Records:
         self._book = book
         self._users = list(user_ids)
         self._marks = ", ".join(["%s"] * len(self._users))
+        # a title may be made, and charged, at any later time
+        self._open_events = (
+            "status <> 'consumed' AND biz_type = 'chat.history.persist.requested' AND message_key IN "
+            f"(SELECT chat_id FROM agent_chats WHERE user_id IN ({self._marks}))"
+        )
 
     def open(self) -> Open:
         """What the product still has to do."""
-        live, events, titles = self._book.rows(
+        live, events = self._book.rows(
             f"SELECT (SELECT COUNT(*) FROM chat_runs WHERE is_live AND user_id IN ({self._marks})), "
-            f"(SELECT COUNT(*) FROM agent_outbox_messages WHERE status <> 'consumed' AND message_key IN "
-            f"(SELECT chat_id FROM agent_chats WHERE user_id IN ({self._marks}))), "
-            f"(SELECT COUNT(*) FROM agent_chats WHERE title_due_at IS NOT NULL AND user_id IN ({self._marks}))",
-            *(self._users * 3),
+            f"(SELECT COUNT(*) FROM agent_outbox_messages WHERE {self._open_events})",
+            *(self._users * 2),
         )[0]
-        return Open(live, events, titles)
+        return Open(live, events)
 
     def read(self) -> dict[str, Any]:
         """Return the rows that the checker judges, all of one moment: jobs may go on meanwhile."""
@@ -82,9 +84,7 @@ class Records:
             "SELECT run_id, old, new, old_epoch, new_epoch, had_spoken, is_cut FROM faults_run_changes"
         )
         open_events = self._book.rows(
-            "SELECT event_id, status FROM agent_outbox_messages WHERE status <> 'consumed' AND message_key IN "
-            f"(SELECT chat_id FROM agent_chats WHERE user_id IN ({self._marks}))",
-            *self._users,
+            f"SELECT event_id, status FROM agent_outbox_messages WHERE {self._open_events}", *self._users
         )
         windows = self._of_users("SELECT user_id, SUM(used_tokens), SUM(held_tokens) FROM token_windows", "user_id")
         users = self._book.rows(f"SELECT id, token_usage FROM users WHERE id IN ({self._marks})", *self._users)

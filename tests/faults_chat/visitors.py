@@ -117,7 +117,7 @@ class Visitors:
                 )
                 return accepted
             web += 1
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(AGAIN_SECONDS * min(attempt + 1, 5))
         return None
 
     async def _ask(
@@ -171,6 +171,7 @@ class Visitors:
         drops = list(device.drops)
         if device.is_asker and view.sights and view.sights[0].end == "left":
             await asyncio.sleep(drops.pop(0).away_seconds)
+        failures = 0
         while not view.has_ended:
             if self.is_over:
                 self.visit.gave_up.append(f"{view.run_id} {view.name}: {[s.end or s.code for s in view.sights][-5:]}")
@@ -189,7 +190,8 @@ class Visitors:
             if sight.end == "left":
                 await asyncio.sleep(drops.pop(0).away_seconds)
             elif not view.has_ended:
-                await asyncio.sleep(AGAIN_SECONDS)
+                failures = 0 if sight.events else failures + 1
+                await asyncio.sleep(AGAIN_SECONDS * min(failures + 1, 5))
 
     async def _read(
         self, sight: Sight, drop: Drop | None, begin: Callable[[httpx2.Response], None] | None, asked: _Request
