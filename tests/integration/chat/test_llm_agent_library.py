@@ -31,7 +31,7 @@ from tests.scripted_model import ScriptedModel, running_scripted_model
 from tests.scripted_model.tool_calls import FORMS
 
 Wrap = Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport]
-PATIENCE = Patience(silence_seconds=0.5, usage_seconds=0.2, drain_seconds=0.1)
+PATIENCE = Patience(silence_seconds=2.0, usage_seconds=0.2, drain_seconds=0.1)
 BOTH_TOOLS = [("get_weather", "Paris"), ("get_time", "UTC")]
 
 

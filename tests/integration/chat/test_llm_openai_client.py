@@ -49,7 +49,7 @@ def scripted(server: ScriptedModel) -> ScriptedModel:
 
 @asynccontextmanager
 async def connected(base_url: str, scenario: str, **options: Any) -> AsyncIterator[OpenAIChatModel]:
-    quick = {"silence_timeout_seconds": 0.5, "usage_timeout_seconds": 0.2, "backoff_seconds": 0.01}
+    quick = {"silence_timeout_seconds": 1.0, "usage_timeout_seconds": 0.2, "backoff_seconds": 0.01}
     name = f"scripted:{scenario}" if scenario else "scripted"
     config = OpenAIConfig(base_url=base_url, api_key=API_KEY, models={"worker": name}, **quick | options)
     model = OpenAIChatModel(config)

@@ -30,6 +30,12 @@ def test_feed_follows_a_body_that_changes_its_line_ends(size: int) -> None:
     assert [event.data for event in decoded(body, size=size)] == [b'{"a":1}', b'{"b":\n2}', b'{"c":3}', b'{"d":4}']
 
 
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_feed_joins_the_lines_of_one_event(size: int) -> None:
+    body = b'data: {"a":\ndata: 1}\n\ndata: {"b":2}\nid: 9\n\nid: 10\ndata: {"c":3}\n\n'
+    assert [event.data for event in decoded(body, size=size)] == [b'{"a":\n1}', b'{"b":2}', b'{"c":3}']
+
+
 def test_feed_ignores_events_without_data() -> None:
     assert decoded(b"id: 4\n\nevent: ping\n\nretry: 10\n\ndata\n\n:\n\n", size=5) == []
 
