@@ -2,10 +2,12 @@
 
 import logging
 import time
+from collections import Counter
 
 from celery import shared_task
 from django.db import DatabaseError, InterfaceError, connection
 
+from chat.ledger_check import check_ledger as compare_with_ledger
 from chat.llm.factory import build_chat_model
 from chat.runs.sweeping import end_orphans
 from chat.runs.titling import make_titles as make_due_titles
@@ -39,3 +41,15 @@ def make_titles() -> None:
         if not is_away(error):
             raise
         connection.close()
+
+
+@shared_task(name="chat.jobs.check_ledger", acks_late=False)
+def check_ledger() -> None:
+    """Compare every sum with the ledger and tell; what differs is left for an operator to look at and mend."""
+    counts = Counter(difference.table for difference in compare_with_ledger())
+    if counts:
+        logger.error(
+            "Sums differ from the token ledger; run manage.py check_ledger", extra={"differences": dict(counts)}
+        )
+    else:
+        logger.info("Every sum is what the token ledger says")

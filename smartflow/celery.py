@@ -4,12 +4,15 @@ import logging
 import os
 import signal
 import threading
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from celery import Celery
 from celery.bootsteps import RUN  # type: ignore[attr-defined]
 from celery.schedules import schedule
 from celery.signals import worker_process_init, worker_ready
+from django.conf import settings
 from kombu.transport import TRANSPORT_ALIASES
 
 from smartflow.kernel.clock import steady_now
@@ -22,12 +25,41 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "smartflow.settings")
 
 TRANSPORT_ALIASES["filesystem"] = "smartflow.folder_broker:FolderTransport"
 
+
+class Daily(schedule):
+    """Due once a day at this time of the installation's zone, by the clock that no step moves."""
+
+    def __init__(self, at: time) -> None:
+        # beat reads run_every as a bound; the longest day has 25 hours
+        super().__init__(timedelta(hours=25), nowfun=steady_now)
+        self.at = at
+
+    def __reduce__(self) -> tuple[type["Daily"], tuple[time]]:
+        return type(self), (self.at,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Daily) and other.at == self.at
+
+    __hash__ = None  # type: ignore[assignment]  # as its base
+
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        """Return the time left to the first such moment after the last run."""
+        zone = ZoneInfo(settings.TIME_ZONE)
+        last = last_run_at.astimezone(zone)
+        due = datetime.combine(last.date(), self.at, zone)
+        if due <= last:
+            due = datetime.combine(last.date() + timedelta(days=1), self.at, zone)
+        return due.astimezone(UTC) - self.now()
+
+
 app = Celery("smartflow")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(related_name="jobs")
 # By its own clock, the wall's, beat would start nothing for five minutes when that is set back by five minutes.
 app.conf.beat_schedule = {
-    name: entry | {"schedule": schedule(entry["schedule"], nowfun=steady_now)} for name, entry in TIMETABLE.items()
+    name: entry | {"schedule": Daily(due) if isinstance(due, time) else schedule(due, nowfun=steady_now)}
+    for name, entry in TIMETABLE.items()
+    for due in (entry["schedule"],)
 }
 
 

@@ -117,13 +117,15 @@ def compare_users(*, after_id: int = 0, limit: int = 500) -> ComparedRows:
     return _compared(rows, limit)
 
 
-def compare_windows(*, after_id: int = 0, limit: int = 500) -> ComparedRows:
+def compare_windows(*, after_id: int = 0, limit: int = 500, user_id: int | None = None) -> ComparedRows:
     """
-    Compare the windows' used, held and granted tokens with their holds and rows of the ledger, as compare_users does.
+    Compare the windows' used, held and granted tokens, all or a user's, with their holds and rows of the ledger.
 
-    Shape: differences in up to three columns of a window; ask again with last_id until it is None.
+    Transaction: as compare_users.
+    Shape:       differences in up to three columns of a window; ask again with last_id until it is None.
     """
-    rows = list(_windows().filter(pk__gt=after_id).order_by("pk")[:limit])
+    windows = _windows() if user_id is None else _windows().filter(user_id=user_id)
+    rows = list(windows.filter(pk__gt=after_id).order_by("pk")[:limit])
     return _compared(rows, limit)
 
 

@@ -18,6 +18,7 @@ def conversation_id(alice):
         ("POST", "/agent/chat", {"message": "Hi", "conversation_id": "{id}"}),
         ("GET", "/agent/conversation-meta?conversation_id={id}", None),
         ("GET", "/agent/conversation-timeline?conversation_id={id}", None),
+        ("GET", "/agent/context-stats?conversation_id={id}", None),
         ("PATCH", "/agent/conversations/{id}", {"title": "Bob was here"}),
         ("PATCH", "/agent/conversations/{id}", {"status": "archived"}),
         ("DELETE", "/agent/conversations/{id}", None),
@@ -42,6 +43,19 @@ def test_conversation_of_another_user_does_not_exist(alice, bob, conversation_id
     assert (alice.timeline(conversation_id), alice.meta(conversation_id)["title"]) == before
 
 
+@pytest.mark.parametrize(("method", "action"), [("GET", "variants"), ("POST", "select")])
+def test_answer_of_another_user_does_not_exist(alice, bob, conversation_id, method, action):
+    run_id = alice.timeline(conversation_id)[1]["payload"]["run_id"]
+    assert alice.call("GET", f"/agent/runs/{run_id}/variants").status_code == 200
+
+    answer = bob.call(method, f"/agent/runs/{run_id}/{action}")
+    for_unknown = bob.call(method, f"/agent/runs/00000000-0000-4000-8000-000000000000/{action}")
+
+    assert (answer.status_code, answer.json()["status"]) == (404, "40402")
+    assert {**answer.json(), "request_id": ""} == {**for_unknown.json(), "request_id": ""}
+    assert SECRET not in answer.text
+
+
 def test_list_shows_own_conversations_only(alice, bob, conversation_id):
     mine = bob.chat("Hello").conversation_id
 
@@ -60,6 +74,9 @@ def test_memory_of_one_user_never_reaches_another(stack, alice, bob, conversatio
     [
         ("GET", "/agent/conversation-meta?conversation_id={id}"),
         ("GET", "/agent/conversation-timeline?conversation_id={id}"),
+        ("GET", "/agent/context-stats?conversation_id={id}"),
+        ("GET", "/agent/runs/{id}/variants"),
+        ("POST", "/agent/runs/{id}/select"),
         ("GET", "/agent/conversation-list"),
         ("PATCH", "/agent/conversations/{id}"),
         ("DELETE", "/agent/conversations/{id}"),

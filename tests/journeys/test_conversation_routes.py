@@ -1,4 +1,34 @@
-"""Renaming, archiving, bringing back and deleting a conversation, as its owner sees it."""
+"""Naming, renaming, archiving, bringing back and deleting a conversation, and its variants, as its owner sees it."""
+
+from chat.memory.titles import MOST_CHARACTERS
+
+# what the scripted model answers to whoever asks for a title
+TITLE = "token 1 token 2 token 3"[:MOST_CHARACTERS]
+
+
+def test_conversation_gets_a_title_once_and_its_tokens_are_in_the_books(stack, alice):
+    conversation_id = alice.chat("What is an eigenvalue?").conversation_id
+
+    books = stack.wait_settled(alice, messages=2)
+
+    meta = alice.meta(conversation_id)
+    assert (meta["title"], meta["has_title"]) == (TITLE, True)
+    assert sorted(entry["purpose"] for entry in books.ledger) == ["answer", "title"]
+    told = [body["messages"][-1]["content"] for body in stack.model.seen()["titles"]]
+    assert len([text for text in told if text.startswith("user: What is an eigenvalue?")]) == 1
+
+    alice.chat("And a vector?", conversation_id).assert_whole()
+    books = stack.wait_settled(alice, messages=4)
+    assert sorted(entry["purpose"] for entry in books.ledger) == ["answer", "answer", "title"]
+
+
+def test_context_stats_tell_how_full_the_memory_is(alice):
+    conversation_id = alice.chat("Hello").conversation_id
+
+    stats = alice.data(f"/agent/context-stats?conversation_id={conversation_id}")
+
+    assert stats["total"] == sum(stats[f"msg{number}"] for number in range(4)) > 0
+    assert stats["budget"] > stats["total"]
 
 
 def test_conversation_is_renamed_archived_and_brought_back(stack, alice):
@@ -17,14 +47,15 @@ def test_conversation_is_renamed_archived_and_brought_back(stack, alice):
     stack.wait_settled(alice, messages=4)
 
 
-def test_wrong_changes_are_refused(alice):
+def test_wrong_changes_are_refused(stack, alice):
     conversation_id = alice.chat("Hello").conversation_id
 
     for values in ({}, {"title": " "}, {"title": "x" * 256}, {"status": "deleted"}, {"titel": "typo"}):
         answer = alice.change(conversation_id, **values)
         assert answer.status_code == 400, values
         assert answer.json()["status"].startswith("400")
-    assert alice.meta(conversation_id)["has_title"] is False
+    stack.wait_settled(alice, messages=2)
+    assert alice.meta(conversation_id)["title"] == TITLE
 
 
 def test_deleted_conversation_is_gone_for_its_owner_and_stays_in_the_books(stack, alice):
@@ -36,7 +67,7 @@ def test_deleted_conversation_is_gone_for_its_owner_and_stays_in_the_books(stack
     assert [chat["conversation_id"] for chat in alice.conversations()] == [kept]
     refused = alice.chat("Hello?", gone)
     assert (refused.status, refused.body["status"]) == (404, "40401")
-    for path in ("conversation-meta", "conversation-timeline"):
+    for path in ("conversation-meta", "conversation-timeline", "context-stats"):
         assert alice.call("GET", f"/agent/{path}?conversation_id={gone}").status_code == 404
     assert alice.delete(gone).status_code == 404
     assert alice.change(gone, title="Back").status_code == 404
@@ -66,12 +97,13 @@ def test_list_is_paged_with_the_latest_first(alice):
     assert second["page_size"] == second["limit"] == 2
 
 
-def test_timeline_is_paged_back(alice):
+def test_timeline_is_paged_back_and_forth(alice):
     conversation_id = alice.chat("One [[tokens=1]]").conversation_id
     alice.chat("Two [[tokens=1]]", conversation_id)
 
     whole = alice.timeline(conversation_id)
     earlier = alice.data(f"/agent/conversation-timeline?conversation_id={conversation_id}&before_seq=3")
 
+    later = alice.data(f"/agent/conversation-timeline?conversation_id={conversation_id}&after_seq=2")
     assert [item["seq"] for item in whole] == [1, 2, 3, 4]
-    assert earlier == whole[:2]
+    assert (earlier, later) == (whole[:2], whole[2:])

@@ -23,8 +23,9 @@ def test_student_registers_signs_in_and_talks_and_is_counted_once(stack):
     run = books.runs[0]
     usage = run["prompt_tokens"] + run["completion_tokens"]
     assert (run["state"], run["completion_tokens"], run["is_usage_estimated"]) == ("finished", 12, 0)
-    assert [history["tokens_consumed"] for history in books.histories] == [0, usage]
-    assert books.token_usage == usage
+    (title,) = [entry["total_tokens"] for entry in books.ledger if entry["purpose"] == "title"]
+    assert [history["tokens_consumed"] for history in books.histories] == [0, usage + title]
+    assert books.token_usage == usage + title
     meta = alice.meta(reply.conversation_id)
     assert (meta["message_count"], meta["status"], meta["has_title"]) == (2, "active", False)
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from chat.memory.titles import INSTRUCTION
 from tests.scripted_model.frames import Frames, answer_text, build_frames, encode
 from tests.scripted_model.scenario import Scenario, ScenarioMisspelled, read_scenario
 
@@ -36,6 +37,7 @@ class ScriptedServer:
     def reset(self) -> None:
         """Forget what was seen; open streams stay open."""
         self.bodies: deque[dict[str, Any]] = deque(maxlen=MAX_KEPT_BODIES)
+        self.titles: deque[dict[str, Any]] = deque(maxlen=MAX_KEPT_BODIES)
         self.headers: deque[dict[str, str]] = deque(maxlen=MAX_KEPT_BODIES)
         self.request_count = 0
         self.abandoned_count = 0
@@ -65,11 +67,20 @@ class ScriptedServer:
             "abandoned": self.abandoned_count,
             "connections": len(self.connections),
             "bodies": list(self.bodies),
+            "titles": list(self.titles),
             "headers": list(self.headers),
         }
 
     async def _complete(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         body = json.loads(await _read_body(receive))
+        if _asks_for_title(body):
+            # its material quotes the words of the conversation's scenario: they were not meant for it
+            self.titles.append(body)
+            frames = build_frames(Scenario(tokens=3), body["model"], "", _prompt_tokens(body), True)
+            stream = _Stream(Scenario(tokens=3), frames, receive, send)
+            await stream.run()
+            stream.watcher.cancel()
+            return
         self._remember(scope, body)
         message = _last_user_message(body)
         try:
@@ -116,6 +127,11 @@ class ScriptedServer:
             stream.watcher.cancel()
             self.finished_count += stream.is_finished
             self.abandoned_count += stream.is_abandoned
+
+
+def _asks_for_title(body: dict[str, Any]) -> bool:
+    first: dict[str, Any] = next(iter(body["messages"]), {})
+    return first.get("role") == "system" and first.get("content") == INSTRUCTION
 
 
 class _ClientGone(Exception):

@@ -26,8 +26,9 @@ class Books:
 
     @property
     def is_settled(self) -> bool:
-        """Whether no run is live and every event was consumed."""
-        return all(not run["is_live"] for run in self.runs) and set(self.states) <= {"consumed"}
+        """Whether no run is live, every event was consumed, and no title is being made."""
+        is_quiet = all(not run["is_live"] for run in self.runs) and set(self.states) <= {"consumed"}
+        return is_quiet and all(chat["title_due_at"] is None for chat in self.chats)
 
     def assert_balanced(self) -> None:
         """Every committed event had exactly one effect, in order, and the three sums of rule B agree."""
