@@ -68,11 +68,4 @@ def test_post_refuses_so_many_times_for_each_key(scripted: ScriptedModel) -> Non
 def test_reset_forgets(scripted: ScriptedModel) -> None:
     post(scripted)
     scripted.reset()
-    assert scripted.seen() == {
-        "requests": 0,
-        "finished": 0,
-        "abandoned": 0,
-        "connections": 0,
-        "bodies": [],
-        "headers": [],
-    }
+    assert not any(scripted.seen().values())
