@@ -19,6 +19,7 @@ from tests.stack.waiting import wait_until
 
 START_SECONDS = 60
 STOP_SECONDS = 20
+RESTARTS = 2
 READY = {"celery": " ready.", "consumer": "Consuming events."}
 COMMANDS = {"celery": ["-m", *CELERY.split()], "consumer": ["manage.py", "consume_events"]}
 # Who makes up an installation: the role and what its command line has beside it.
@@ -45,6 +46,10 @@ class Member:
     role: str
     log: Path
     log_start: int
+
+
+class EndedBeforeReady(RuntimeError):
+    """A process of the crew ended before it took part."""
 
 
 class Crew:
@@ -144,13 +149,19 @@ class Crew:
         for name in list(self._leaving):  # it runs and has been ready, and yet it will be missing in a moment
             self.wait_gone(name, STOP_SECONDS)
             self.kill(name)
-        for name in self.cast:
-            self.start(name)
-        self.wait_ready(*self.cast)
+        self._start_missing()
         for name in self.cast:
             if not self.has_beat(name):
                 self.kill(name)
+        self._start_missing()
+
+    def _start_missing(self) -> None:
+        """Start who is missing; a member that notices only now that its beat is gone ends, and is started once more."""
+        for _ in range(RESTARTS):
+            for name in self.cast:
                 self.start(name)
+            with contextlib.suppress(EndedBeforeReady):
+                return self.wait_ready(*self.cast)
         self.wait_ready(*self.cast)
 
     def is_running(self, name: str) -> bool:
@@ -205,7 +216,7 @@ class Crew:
 
     def _is_ready(self, name: str) -> bool:
         if not self.is_running(name):
-            raise RuntimeError(f"{name} ended before it was ready:\n{self.log_tail(name)}")
+            raise EndedBeforeReady(f"{name} ended before it was ready:\n{self.log_tail(name)}")
         member = self._members[name]
         with member.log.open("rb") as log:
             log.seek(member.log_start)
