@@ -13,14 +13,17 @@ from types import ModuleType
 from faults_injections import _surround
 
 Change = Callable[[ModuleType], None]
+
+
+def _points_of_operations(module: ModuleType) -> None:
+    """The package's own names: executors and routes call by these."""
+    _surround(module, "begin_turn", after="after-begin")
+    _surround(module, "claim_run", after="after-claim")
+    _surround(module, "save_progress", after="after-save")
+    _surround(module, "finish_run", before="before-end", after="after-end")
+
+
 CHANGES: dict[str, list[Change]] = {
-    "chat.operations.turns": [lambda module: _surround(module, "begin_turn", after="after-begin")],
-    "chat.operations.ownership": [
-        lambda module: _surround(module, "claim_run", after="after-claim"),
-        lambda module: _surround(module, "save_progress", after="after-save"),
-    ],
-    "chat.operations.endings": [
-        lambda module: _surround(module, "finish_run", before="before-end", after="after-end"),
-    ],
+    "chat.operations": [_points_of_operations],
     "chat.runs.log": [lambda module: _surround(module.RunLog, "say", before="word")],
 }
