@@ -29,7 +29,11 @@ def fill(apps, schema_editor):
     with schema_editor.connection.cursor() as cursor:
         cursor.execute(ASKED.format(asked=asked))
         cursor.execute(SAID.format(said=said))
-        cursor.execute("UPDATE agent_chats SET timeline_seq = turn_count * 2")
+        # the last entry's: the answer of a run that is live now comes right behind its question
+        cursor.execute(
+            "UPDATE agent_chats SET timeline_seq = COALESCE("
+            "(SELECT MAX(seq) FROM agent_timeline_events WHERE agent_timeline_events.chat_id = agent_chats.chat_id), 0)"
+        )
         cursor.execute("UPDATE chat_runs SET has_spoken = 1 WHERE output_text <> ''")
         cursor.execute(LEDGER)
 

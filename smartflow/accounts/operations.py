@@ -39,7 +39,7 @@ MAX_BYTES = {"username": 45, "password": 229, "phone_number": 18}
 # In the order given and by primary key: a scan would wait for rows that others have locked.
 _ADD_MYSQL = (
     "UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (id BIGINT PATH '$[0]', tokens BIGINT PATH '$[1]')) AS added"
-    " STRAIGHT_JOIN users ON users.id = added.id SET token_usage = token_usage + added.tokens"
+    " STRAIGHT_JOIN users FORCE INDEX (PRIMARY) ON users.id = added.id SET token_usage = token_usage + added.tokens"
 )
 _ADD_SQLITE = (
     "UPDATE users SET token_usage = token_usage + added.tokens FROM (SELECT value ->> 0 AS id, value ->> 1 AS tokens"
