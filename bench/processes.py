@@ -56,6 +56,11 @@ class Process:
                 preexec_fn=die_with_parent,
             )
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     def said(self) -> str:
         """Return what it has written since it was started."""
         with self.log.open("rb") as log:
