@@ -94,13 +94,22 @@ def _register(event_type: str, handler: Handler | _Batch) -> None:
 
 
 def handler_for(event_type: str) -> BatchHandler:
-    """Return what applies events of a type, one or many. Raises: HandlerMissing."""
+    """Return what applies events of a type, one or many; nothing at all for a fact that nobody follows.
+
+    Raises: HandlerMissing.
+    """
     handler = _handlers.get(event_type)
+    if handler is None and event_type in optional_types():
+        return _leave_unread
     if handler is None:
         raise HandlerMissing(f"nothing handles {event_type!r}")
     if isinstance(handler, _Batch):
         return handler.function
     return partial(_one_by_one, handler)
+
+
+def _leave_unread(_received: Sequence[Received], /) -> None:
+    """Let a fact pass that nobody follows."""
 
 
 def _one_by_one(handler: Handler, received: Sequence[Received], /) -> None:
@@ -140,6 +149,12 @@ def all_topics() -> list[str]:
 def blocking_types() -> frozenset[str]:
     """Return every event type whose dead letters hold back the rows behind them in their key."""
     return frozenset(event.event_type for event in CATALOG.values() if event.blocks_key_when_dead)
+
+
+@cache
+def optional_types() -> frozenset[str]:
+    """Return every event type that may go without a handler."""
+    return frozenset(event.event_type for event in CATALOG.values() if not event.needs_handler)
 
 
 def handled_types() -> frozenset[str]:

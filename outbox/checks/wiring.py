@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from outbox.registry import UnknownEventType, handled_types, topic_for
+from outbox.registry import UnknownEventType, handled_types, optional_types, topic_for
 from outbox.shards import SHARDS
 from outbox.transports import is_transport_made
 from outbox.transports.kafka_settings import producer_settings
@@ -47,14 +47,14 @@ def check_topics(**_kwargs: Any) -> list[CheckMessage]:
 
 @register("outbox")
 def check_handlers(**_kwargs: Any) -> list[CheckMessage]:
-    """Every event type should be handled: an event that nobody handles becomes a dead letter."""
+    """Every event type but a mere fact should be handled: an event that nobody handles becomes a dead letter."""
     return [
         Warning(
             f"Nothing handles the event {event_type!r}.",
             hint='Add a function with @handles("…") to an app\'s handlers.py.',
             id="outbox.W003",
         )
-        for event_type in sorted(EVENT_TYPES - handled_types())
+        for event_type in sorted(EVENT_TYPES - handled_types() - optional_types())
     ]
 
 

@@ -7,12 +7,29 @@ from smartflow.events.chat import (
     ChatHistoryPersistRequestedV1,
     ChatTokenUsageAdjustRequested,
 )
+from smartflow.events.tasks import (
+    TaskClassItemsDeleted,
+    TaskFact,
+    TaskItemChanged,
+    TaskItemCompleted,
+    TaskItemCreated,
+    TaskItemDeleted,
+    TaskItemDueSoon,
+    TaskUrgencyPromoteRequested,
+)
 
 _EVENTS: tuple[type[Event], ...] = (
     AgentStateSnapshotPersist,
     ChatHistoryPersistRequested,
     ChatHistoryPersistRequestedV1,
     ChatTokenUsageAdjustRequested,
+    TaskClassItemsDeleted,
+    TaskItemChanged,
+    TaskItemCompleted,
+    TaskItemCreated,
+    TaskItemDeleted,
+    TaskItemDueSoon,
+    TaskUrgencyPromoteRequested,
 )
 CATALOG: dict[tuple[str, int], type[Event]] = {(event.event_type, event.event_version): event for event in _EVENTS}
 EVENT_TYPES = frozenset(event_type for event_type, _ in CATALOG)
@@ -26,4 +43,12 @@ __all__ = [
     "ChatTokenUsageAdjustRequested",
     "Event",
     "EventUnreadable",
+    "TaskClassItemsDeleted",
+    "TaskFact",
+    "TaskItemChanged",
+    "TaskItemCompleted",
+    "TaskItemCreated",
+    "TaskItemDeleted",
+    "TaskItemDueSoon",
+    "TaskUrgencyPromoteRequested",
 ]

@@ -23,6 +23,8 @@ class Event:
     # Whether later events of the same key wait behind a dead one. False lets them overtake it: only where each event
     # says everything anew.
     blocks_key_when_dead: ClassVar[bool] = True
+    # False for a fact that is written whether or not anybody follows it: without a handler it is consumed unread.
+    needs_handler: ClassVar[bool] = True
 
     def to_payload(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""

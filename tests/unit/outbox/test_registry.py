@@ -3,7 +3,7 @@
 import pytest
 
 from outbox import registry
-from smartflow.events import ChatHistoryPersistRequested, EventUnreadable
+from smartflow.events import ChatHistoryPersistRequested, EventUnreadable, TaskItemCreated
 from tests.outbox_rows import EVENT_TYPE, make_event
 
 
@@ -78,10 +78,17 @@ def test_handler_for_refuses_when_nothing_handles_the_type():
         registry.handler_for(EVENT_TYPE)
 
 
+def test_handler_for_leaves_a_fact_unread_when_nothing_follows_it():
+    assert TaskItemCreated.event_type in registry.optional_types()
+    assert EVENT_TYPE not in registry.optional_types()
+
+    assert registry.handler_for(TaskItemCreated.event_type)([registry.Received("a", "1")]) is None
+
+
 def test_decode_event_returns_the_typed_event():
     event = make_event("你好")
 
-    assert registry.decode_event(event_type=EVENT_TYPE, version=1, payload=event.to_payload()) == event
+    assert registry.decode_event(event_type=EVENT_TYPE, version=2, payload=event.to_payload()) == event
 
 
 @pytest.mark.parametrize(("event_type", "version"), [(EVENT_TYPE, 99), ("no.such.type", 1)])
