@@ -98,7 +98,8 @@ def _of_domain_error(exc: DomainError) -> Answer:
         return _answer(codes.UNEXPECTED, failure(codes.UNEXPECTED))
     extra = dict(exc.extra)
     wait = extra.pop("retry_after_seconds", None)
-    body = failure(exc.code, gettext(exc.detail or exc.message), fields=exc.fields, extra=extra)
+    fields = {name: gettext(text) for name, text in exc.fields.items() if text}
+    body = failure(exc.code, gettext(exc.detail or exc.message), fields=fields, extra=extra)
     return _answer(exc.code, body, retry_after=math.ceil(wait) if wait else None)
 
 
