@@ -12,6 +12,8 @@ class AuthenticatedUser:
     user_id: int
     session_id: str
     username: str
+    # The zone in which this user's clock times are meant: their own, or the installation's.
+    time_zone: str = ""
     is_authenticated: bool = True
 
     @property

@@ -48,7 +48,7 @@ def authenticate_token(*, header: str | None, now: datetime) -> AuthenticatedUse
     claims = read_access_token(token, now=now)
     session = (
         TokenSession.objects.select_related("user")
-        .only("user_id", "revoked_at", "expires_at", "user__username", "user__is_active")
+        .only("user_id", "revoked_at", "expires_at", "user__username", "user__is_active", "user__time_zone")
         .filter(pk=claims.session_id)
         .first()
     )
@@ -56,7 +56,12 @@ def authenticate_token(*, header: str | None, now: datetime) -> AuthenticatedUse
         raise SessionEnded
     if session.user_id != claims.user_id:
         raise ClaimsInvalid
-    return AuthenticatedUser(user_id=session.user_id, session_id=session.id, username=session.user.username)
+    return AuthenticatedUser(
+        user_id=session.user_id,
+        session_id=session.id,
+        username=session.user.username,
+        time_zone=find_zone(session.user.time_zone, default=settings.TIME_ZONE).key,
+    )
 
 
 def find_token(*, header: str | None) -> str | None:
