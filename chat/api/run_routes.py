@@ -99,9 +99,10 @@ class RunRoutes:
         return path == CHAT_PATH or _RUN_PATH.fullmatch(path) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Nothing of it is kept while its stream is open."""
-        tail = await self._answer(scope, receive, send)
+        """Answer one request. Nothing of it is kept while its stream is open: neither its context nor its headers."""
+        tail = await asyncio.get_running_loop().create_task(self._answer(scope, receive, send))
         if tail is not None:
+            _forget(scope["headers"])
             await self._parts.tails.serve(tail)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Tail | None:
@@ -210,7 +211,7 @@ class RunRoutes:
         tail = self._tail(call, log, user_id)
         tail.head = stream_head(call.request.request_id, run_id=call.run_id)
         if after is not None:
-            tail.place = after
+            tail.go_on(after)
         return tail
 
     def _tail(self, call: _Call, log: RunLog, user_id: int) -> Tail:
@@ -242,6 +243,12 @@ class RunRoutes:
 
     def _user_id(self, call: _Call) -> int:
         return authenticate_token(header=call.request.authorization, now=self._parts.clock()).user_id
+
+
+def _forget(headers: Any) -> None:
+    """Let go of what the server keeps of a request for as long as its answer lasts: a token is most of it."""
+    if isinstance(headers, list):
+        headers.clear()
 
 
 async def _end_of(log: RunLog | None) -> RunState | None:

@@ -85,7 +85,7 @@ class Document:
         """Yield the pieces from one position to another, each with the position behind it."""
         for index in range(bisect_right(self.ends, start), len(self.ends)):
             first = self.ends[index - 1] if index else 0
-            if first >= end:
+            if max(first, start) >= end:
                 return
             piece, last = self.pieces[index], min(end, self.ends[index])
             if isinstance(piece, str):

@@ -6,6 +6,7 @@ and cuts off who does not take what is sent; nothing is kept for a reader but it
 
 import asyncio
 import random
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 TICK_SECONDS = 0.5
+# What the system holds for a reader that does not read. Larger: it grows to megabytes for each, unless it is bounded.
+SOCKET_BYTES = 64 * 1024
 # A reader that has seen more than is known here waits so long for the rest before it is given a snapshot: Redis brings
 # it at once, the database within a second.
 AHEAD_SECONDS = 1.5
@@ -64,14 +67,16 @@ class Tail:
         "_receive",
         "_send",
         "_task",
+        "attempt",
         "head",
         "is_cut",
+        "is_ping_due",
         "is_sending",
         "language",
         "log",
         "looked_at",
-        "place",
         "sent_at",
+        "units",
         "user_id",
     )
 
@@ -79,14 +84,20 @@ class Tail:
         self.log = log
         self.user_id = user_id
         self.language = language
-        self.place = Position(log.attempt, 0)
+        self.attempt = log.attempt
+        self.units = 0
         self.sent_at = self.looked_at = monotonic()
         self.is_sending = False
+        self.is_ping_due = False
         self.is_cut = False
         self.head: MutableMapping[str, Any] | None = None
         self._receive = receive
         self._send = send
         self._task = asyncio.current_task()
+
+    def go_on(self, position: Position) -> None:
+        """Begin behind a position that the reader names."""
+        self.attempt, self.units = position.attempt, position.units
 
     def has_left(self) -> bool:
         """Tell whether the client has gone, without waiting for it and without a task that would."""
@@ -106,70 +117,62 @@ class Tail:
         else:
             self.log.wake()
 
-    async def follow(self, *, ping_seconds: float) -> None:
-        """Send events as they come, a ping while there is none, until the end or until it is cut or gone."""
-        try:
-            await self._begin()
-            while not self.is_cut:
-                changed = self.log.changed()
-                if self._is_known_to_have_left(ping_seconds):
-                    return
-                frames = await self._next_frames()
-                if self.log.end_of_run is not None and self.place.units >= self.log.shown:
-                    return await self._deliver(frames + self.log.last_frames(language=self.language), more=False)
-                if frames:
-                    await self._deliver(frames)
-                    continue
-                if monotonic() - self.sent_at >= ping_seconds:
-                    await self._deliver(PING)
-                await _wait_for(changed)
-        except asyncio.CancelledError:
-            if not self.is_cut:
-                raise
-        await self._abort()
-
-    async def _begin(self) -> None:
+    async def begin(self) -> None:
+        """Send the answer's head, which is kept no longer."""
+        self._task = asyncio.current_task()
         head, self.head = self.head, None
         if head is not None:
             await self._send(head)
+        transport = self._transport()
+        connection = transport.get_extra_info("socket") if transport is not None else None
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
 
-    def _is_known_to_have_left(self, seconds: float) -> bool:
-        if monotonic() - self.looked_at < seconds:
-            return False
-        self.looked_at = monotonic()
-        return self.has_left()
+    async def follow(self) -> None:
+        """Send events as they come, a ping when it is due, until the end or until it is cut."""
+        log = self.log
+        while not self.is_cut:
+            if self.attempt != log.attempt or self.units > log.shown:
+                await self._replace()
+            elif self.units < log.shown:
+                # as _deliver does, without a call: this is where an event costs each of its readers
+                frames, self.units = log.frames_after(self.units)
+                self.sent_at, self.is_sending = monotonic(), True
+                await self._send({"type": "http.response.body", "body": frames, "more_body": True})
+                self.is_sending = False
+            elif log.end_of_run is not None:
+                return await self._deliver(log.last_frames(language=self.language), more=False)
+            elif self.is_ping_due:
+                await self._deliver(PING)
+            else:
+                try:
+                    await log.changed()
+                except asyncio.CancelledError:
+                    # all readers wait for the same future, and another one was cancelled
+                    if self._task is None or self._task.cancelling():
+                        raise
 
-    async def _next_frames(self) -> bytes:
-        log, place = self.log, self.place
-        if place.attempt == log.attempt and place.units <= log.shown:
-            frames, units = log.frames_after(place.units)
-            if frames:
-                self.place = Position(log.attempt, units)
-            return frames
-        await self._wait_while_ahead()
-        if self.place.attempt == log.attempt and self.place.units <= log.shown:
-            return b""
-        self.place = Position(log.attempt, log.shown)
-        return log.whole()
-
-    async def _wait_while_ahead(self) -> None:
-        """Give what this reader has seen elsewhere a moment to arrive here."""
+    async def _replace(self) -> None:
+        """Bring a reader that has seen something else to what there is; what it has seen more of may be on its way."""
         log, until = self.log, monotonic() + AHEAD_SECONDS
         while self._is_ahead() and not self.is_cut and log.end_of_run is None and monotonic() < until:
             await asyncio.wait({log.changed()}, timeout=until - monotonic())
+        if self.attempt != log.attempt or self.units > log.shown:
+            self.attempt, self.units = log.attempt, log.shown
+            await self._deliver(log.whole())
 
     def _is_ahead(self) -> bool:
-        return (self.place.attempt, self.place.units) > (self.log.attempt, self.log.shown)
+        return (self.attempt, self.units) > (self.log.attempt, self.log.shown)
 
     async def _deliver(self, content: bytes, *, more: bool = True) -> None:
-        self.sent_at = monotonic()
-        self.is_sending = True
+        self.is_ping_due = False
+        self.sent_at, self.is_sending = monotonic(), True
         await self._send({"type": "http.response.body", "body": content, "more_body": more})
         self.is_sending = False
 
-    async def _abort(self) -> None:
-        """Close the connection, so that the client sees that the answer is not whole. ASGI has no word for this."""
-        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+    async def abort(self) -> None:
+        """Close the connection, so that the client sees that the answer is not whole."""
+        transport = self._transport()
         if transport is None:
             raise ConnectionAbortedError("the reader is cut off")
         if not self.is_sending:
@@ -180,15 +183,9 @@ class Tail:
         transport.abort()
         await asyncio.sleep(0)  # the server learns of it, and does not complain of an unfinished answer
 
-
-async def _wait_for(changed: "asyncio.Future[None]") -> None:
-    """Wait for a future that others wait for too; the cancellation of one of them is not this one's."""
-    try:
-        await changed
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
+    def _transport(self) -> Any:
+        """Return the connection below, None where the server does not show it: ASGI has no word for it."""
+        return getattr(getattr(self._send, "__self__", None), "transport", None)
 
 
 class Tails:
@@ -231,9 +228,15 @@ class Tails:
     async def serve(self, tail: Tail) -> None:
         """Let a reader read until its end."""
         try:
-            await tail.follow(ping_seconds=self._limits.ping_seconds)
+            await tail.begin()
+            await tail.follow()
+        except asyncio.CancelledError:
+            if not tail.is_cut:
+                raise
         finally:
             self._discard(tail)
+        if tail.is_cut:
+            await tail.abort()
 
     def cut_followers(self) -> None:
         """Begin to close: cut off who reads runs of other processes; they go on there."""
@@ -263,12 +266,21 @@ class Tails:
             await asyncio.sleep(TICK_SECONDS)
             now = monotonic()
             silent: set[RunLog] = set()
-            for tail in self._tails:
+            for tail in list(self._tails):
                 waited = now - tail.sent_at
-                if tail.is_sending and waited >= self._limits.slow_seconds:
-                    tail.cut(is_slow=True)
-                elif not tail.is_sending and waited >= self._limits.ping_seconds:
+                if tail.is_sending:
+                    if waited >= self._limits.slow_seconds:
+                        tail.cut(is_slow=True)
+                elif now - tail.looked_at >= self._limits.ping_seconds and self._has_left(tail, now):
+                    silent.add(tail.log)
+                elif waited >= self._limits.ping_seconds:
+                    tail.is_ping_due = True
                     silent.add(tail.log)
             for log in silent:
                 log.wake()
         self._ticking = None
+
+    def _has_left(self, tail: Tail, now: float) -> bool:
+        tail.looked_at = now
+        tail.is_cut = tail.is_cut or tail.has_left()
+        return tail.is_cut
