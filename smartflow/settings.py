@@ -75,6 +75,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "smartflow.api",
     "smartflow.accounts",
     "smartflow.observability",
     "outbox",
@@ -209,7 +210,10 @@ OUTBOX_TRANSPORT = (
 )
 # Installations that share a broker need a prefix and a consumer group of their own.
 OUTBOX_TOPIC_PREFIX = ENV.kafka_name("OUTBOX_TOPIC_PREFIX", "smartflow")
-OUTBOX_TOPICS = dict.fromkeys(("chat", "agent"), f"{OUTBOX_TOPIC_PREFIX}.agent.outbox")
+OUTBOX_TOPICS = {
+    **dict.fromkeys(("chat", "agent"), f"{OUTBOX_TOPIC_PREFIX}.agent.outbox"),
+    "task": f"{OUTBOX_TOPIC_PREFIX}.task.outbox",
+}
 OUTBOX_TOPIC_PARTITIONS = ENV.integer("OUTBOX_TOPIC_PARTITIONS", 6, low=1, high=256, example="6")
 OUTBOX_TOPIC_REPLICATION = ENV.integer("OUTBOX_TOPIC_REPLICATION", 1, low=1, high=5, example="3")
 OUTBOX_CONSUMER_GROUP = ENV.text("OUTBOX_CONSUMER_GROUP", "smartflow-agent-outbox-consumer")
@@ -264,6 +268,8 @@ CHAT_RUN_LEASE_SECONDS = ENV.integer("CHAT_RUN_LEASE_SECONDS", 12, low=3, high=6
 # --- the HTTP edge ----------------------------------------------------------------------------------------------------
 ACCESS_TOKEN_LIFETIME = timedelta(minutes=15)
 REFRESH_TOKEN_LIFETIME = timedelta(days=7)
+# How long a request may take before a repetition of it takes over; larger keeps a dead process's keys busy for longer.
+IDEMPOTENCY_LEASE_SECONDS = 30
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["smartflow.accounts.api.authentication.SessionTokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

@@ -119,6 +119,7 @@ _ROWS = (
     Code("40913", 409, _("Only the last answer can be continued, and only when it was interrupted.")),
     Code(BODY_TOO_LARGE, 413, _("The request body is too large.")),
     Code(UNSUPPORTED_MEDIA_TYPE, 415, _("The media type is not supported; send application/json.")),
+    Code("42200", 422, _("This X-Idempotency-Key was used for another request. Send a new key with a new request.")),
     Code(UNEXPECTED, 500, _("Something went wrong on our side. Please try again; if it stays, report the request id.")),
     Code("50001", 500, _("The request could not be routed.")),
     Code("50002", 500, _("The schedule could not be refined.")),
