@@ -1,6 +1,6 @@
 # Every command of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test services services-stop services-status faults faults-mutants faults-chat faults-chat-mutants bench bench-outbox check lint types borders fix messages lock clean
+.PHONY: help run test services services-stop services-status faults faults-mutants faults-chat faults-chat-mutants bench bench-outbox bench-chat check lint types borders fix messages lock clean
 
 BIN := .venv/bin
 SERVICES = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3) scripts/services.py
@@ -52,6 +52,10 @@ bench: ## Measure the added latency and the outbox beside the raw floor
 bench-outbox: ## Measure the outbox, the raw floor and peers; LONG=1 adds a million pending rows
 	@scripts/setup.sh --dev
 	@$(BIN)/python -m bench outbox peers $(if $(LONG),long)
+
+bench-chat: ## Measure chat runs beside raw comparisons, 7 minutes; QUICK=1 only sees that it works
+	@scripts/setup.sh --dev
+	@$(BIN)/python -m bench chat $(if $(QUICK),--quick)
 
 check: lint types borders ## Lint, types and borders
 

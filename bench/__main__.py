@@ -1,4 +1,4 @@
-"""`python -m bench [first-token] [outbox] [peers] [long] [profile]`: measure, print tables, write results.json.
+"""`python -m bench [chat] [first-token] [outbox] [peers] [long] [profile]`: measure, print tables, write results.json.
 
 Ends only what it started, also when it is interrupted, and stops by itself when its time is up.
 """
@@ -20,6 +20,10 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from bench import first_token, long_drain, outbox, readme, report
+from bench.chat.plan import QUICK as CHAT_QUICK_EFFORT
+from bench.chat.plan import ChatBench
+from bench.chat.plan import Effort as ChatEffort
+from bench.chat.report import show_chat
 from bench.figures import Load
 from bench.installation import Installation
 from bench.peers.measure import PeerEffort, measure_peers
@@ -29,15 +33,16 @@ from bench.table import utc_text
 
 RESULTS = ROOT / "bench" / "results.json"
 QUICK_RESULTS = ROOT / "var" / "bench" / "results-quick.json"
-PARTS = ("first-token", "outbox", "peers", "long", "profile")
-DEFAULT_PARTS = ("first-token", "outbox")
+PARTS = ("chat", "first-token", "outbox", "peers", "long", "profile")
+DEFAULT_PARTS = ("chat", "first-token", "outbox")
 EFFORT = outbox.Effort(relay_rows=20_000, consumer_seconds=5, steady_seconds=5)
 QUICK_EFFORT = outbox.Effort(relay_rows=2000, consumer_seconds=1, steady_seconds=1)
 PROFILE_EFFORT = outbox.Effort(relay_rows=3000, consumer_seconds=5, steady_seconds=0)
+CHAT_EFFORT = ChatEffort()
 PEER_EFFORT = PeerEffort(rows=4000, rate=outbox.RATE, seconds=3)
 QUICK_PEER_EFFORT = PeerEffort(rows=500, rate=100, seconds=1)
-# Enough for every part but the long one, which has its own.
-SECONDS, QUICK_SECONDS, LONG_SECONDS = 600, 150, 720
+# Enough for every part but the long one and the chat, which have their own.
+SECONDS, QUICK_SECONDS, LONG_SECONDS, CHAT_SECONDS = 600, 150, 720, 600
 SERVICES = "MariaDB, Redis, Kafka"
 
 
@@ -87,7 +92,23 @@ class Bench:
             folder = Path(self._exits.enter_context(tempfile.TemporaryDirectory(prefix="smartflow-bench-")))
             if "first-token" in self._options.parts:
                 self._measure_embedded(folder / "embedded")
-            self._measure_on_services(folder / "services")
+            if "chat" in self._options.parts:
+                self._measure_chat()
+            if set(self._options.parts) - {"chat"}:
+                self._measure_on_services(folder / "services")
+
+    def _measure_chat(self) -> None:
+        self._say("chat ...")
+        quick = self._options.quick
+        bench = ChatBench(
+            runs=self._options.runs,
+            effort=CHAT_QUICK_EFFORT if quick else CHAT_EFFORT,
+            may_go_on=self._timer.until(10),
+            load=Load(self._load_before),
+        )
+        found = bench.measure()
+        self.results["chat"] = {"measured": utc_text(), **found}
+        self._say(show_chat(found), report.show_load(found["load"]))
 
     def _measure_embedded(self, folder: Path) -> None:
         folder.mkdir()
@@ -196,8 +217,9 @@ def write(results: dict[str, Any], path: Path, command: str) -> None:
 
 def _seconds(options: argparse.Namespace) -> int:
     seconds = QUICK_SECONDS if options.quick else SECONDS
-    others = seconds if set(options.parts) - {"long"} else 0
-    return others + LONG_SECONDS if "long" in options.parts else seconds
+    own = {"long": LONG_SECONDS, "chat": QUICK_SECONDS if options.quick else CHAT_SECONDS}
+    others = seconds if set(options.parts) - set(own) else 0
+    return others + sum(own[name] for name in own if name in options.parts)
 
 
 def main() -> int:

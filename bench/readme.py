@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from bench import report
+from bench.chat.report import show_chat
 from bench.processes import ROOT
 
 README = ROOT / "bench" / "README.md"
@@ -41,12 +42,14 @@ def _origin(part: dict[str, Any], found: dict[str, Any]) -> str:
 
 
 _TITLES = {
+    "chat": "Chat runs",
     "outbox": "Outbox",
     "long": "A million pending rows beside five million finished ones",
     "peers": "Peers",
     "first_token": "Time to the first token",
 }
 _SHOWN: dict[str, Any] = {
+    "chat": show_chat,
     "outbox": report.show_outbox,
     "long": report.show_long,
     "peers": report.show_peers,

@@ -17,7 +17,8 @@ STATEMENTS = (
 )
 
 
-def _table(*rows: tuple[object, ...]) -> str:
+def table(*rows: tuple[object, ...]) -> str:
+    """Return a Markdown table; the first row is its head, None is a dash."""
     shown = [[("–" if cell is None else str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
     lines = [
@@ -37,7 +38,7 @@ def show_first_token(parts: dict[str, Any]) -> str:
             figures = found[concurrent]
             direct, through = (f"{figures[f'{side}_p50']} / {figures[f'{side}_p95']}" for side in ("direct", "through"))
             rows.append((parts_name, concurrent, direct, through, figures["added_p50"], figures["added_p95"]))
-    return _table(*rows) + "\n(direct and through: p50 / p95)"
+    return table(*rows) + "\n(direct and through: p50 / p95)"
 
 
 def show_outbox(found: dict[str, Any]) -> str:
@@ -76,7 +77,7 @@ def _show_goals(found: dict[str, Any]) -> str:
     rows += [
         (name, f"{'≥' if goal > 0 else '≤'} {abs(goal)}", value, _reached(goal, value)) for name, goal, value in goals
     ]
-    return _table(*rows) + f"\n\nMedians of {found['runs']} runs."
+    return table(*rows) + f"\n\nMedians of {found['runs']} runs."
 
 
 def _reached(goal: float, value: float) -> str:
@@ -88,7 +89,7 @@ def _show_rates(figures: dict[str, Any]) -> str:
     rows: list[tuple[object, ...]] = [("rows/s", "SmartFlow", "raw", "share")]
     for name, ours, floor in RATES:
         rows.append((name, figures[ours], figures[floor], f"{figures[ours] / figures[floor]:.0%}"))
-    return _table(*rows)
+    return table(*rows)
 
 
 def _show_latencies(figures: dict[str, Any]) -> str:
@@ -99,7 +100,7 @@ def _show_latencies(figures: dict[str, Any]) -> str:
         ]
         rows.append((name, *cells))
     rows.append(("events/s written", figures["written"], figures["raw_written"]))
-    return _table(*rows) + "\n(p50 / p95 / p99)"
+    return table(*rows) + "\n(p50 / p95 / p99)"
 
 
 def _show_statements(figures: dict[str, Any], append: dict[str, float]) -> str:
@@ -107,7 +108,7 @@ def _show_statements(figures: dict[str, Any], append: dict[str, float]) -> str:
     rows += [(name, figures[plain], figures[full] if full else None) for name, plain, full in STATEMENTS]
     rows += [("append, INSERTs an event", append["single_inserts_per_event"], None)]
     rows += [("append 100 in bulk, INSERTs an event", append["bulk_inserts_per_event"], None)]
-    return _table(*rows)
+    return table(*rows)
 
 
 def show_peers(found: dict[str, Any]) -> str:
@@ -115,13 +116,13 @@ def show_peers(found: dict[str, Any]) -> str:
     rows: list[tuple[object, ...]] = [("peer", "rows/s", "ms after the commit, p50 / p99")]
     for name, figures in found["figures"].items():
         rows.append((name, figures["rows_per_second"], f"{figures['p50_ms']} / {figures['p99_ms']}"))
-    return _table(*rows)
+    return table(*rows)
 
 
 def show_long(found: dict[str, Any]) -> str:
     """Return the rates of the long drain."""
     first, last, rows = found["by_tenth"][0], found["by_tenth"][-1], found["rows"]
-    return _table(
+    return table(
         ("pending, finished", "sent", "pool", "rows/s to Kafka", "first tenth", "last whole tenth", "last of first"),
         (
             f"{rows['pending']:,}, {rows['finished']:,}",

@@ -3,7 +3,6 @@
 First memory, where it does not matter that several processes work at once; then everything that is timed, alone.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -245,8 +244,3 @@ def _kept_when_failed() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def new_load() -> Load:
-    """Return the machine's load as it is before anything is started."""
-    return Load(os.getloadavg()[0])

@@ -15,7 +15,8 @@ async def measure_stops(target: Target, *, runs: int, stop_port: int, upstream_p
     """
     Return the times from asking to stop until it is done: `all` is the last of three.
 
-    `told`: the asker has the answer; `seen`: the reader has the end mark; `closed`: the model's call is closed. One run after the other, the rest are live and speak.
+    `told`: the asker has the answer; `seen`: the reader has the end mark; `closed`: the model's call is closed.
+    One run after the other, the rest are live and speak.
     """
     await ask(upstream_port, "GET", "/closed")
     keys = [f"stop-{number}" for number in range(runs)]
