@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.faults.checker import Violation
 from tests.faults.crew import Cast, Crew
 from tests.faults.servers import Book, Servers
-from tests.faults_chat.checker import End, check
+from tests.faults_chat.checker import End, check, list_losses
 from tests.faults_chat.injector import ChatInjector
 from tests.faults_chat.nursery import READY
 from tests.faults_chat.plan import DEFAULT_MODEL, EXECUTORS, SHORT, WEBS, Plan, Scale
@@ -66,6 +66,8 @@ class Outcome:
     violations: list[Violation]
     states: dict[str, int] = field(default_factory=dict)
     refusals: dict[str, int] = field(default_factory=dict)
+    # seconds of what devices saw and nobody kept
+    losses: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -177,6 +179,7 @@ class Campaign:
             violations=violations,
             states=dict(Counter(run.error_code or run.state for run in end.runs.values())),
             refusals=end.visit.refusals,
+            losses=[round(seconds, 3) for seconds in list_losses(end)],
             problems=injector.problems,
         )
 
@@ -213,6 +216,7 @@ class Campaign:
     def summarise(self, outcomes: list[Outcome], seconds: float) -> dict[str, object]:
         """The figures of the campaign."""
         settled = sorted(outcome.settled_seconds for outcome in outcomes) or [0.0]
+        losses = sorted(seconds for outcome in outcomes for seconds in outcome.losses)
         states: Counter[str] = Counter()
         refusals: Counter[str] = Counter()
         for outcome in outcomes:
@@ -227,6 +231,7 @@ class Campaign:
             "states": dict(states.most_common()),
             "refusals": dict(refusals.most_common()),
             "kinds": dict(Counter(kind for outcome in outcomes for kind in outcome.kinds).most_common()),
+            "lost": {"devices": len(losses), "most_seconds": losses[-1] if losses else 0.0},
             "settled_seconds": {"median": settled[len(settled) // 2], "most": settled[-1]},
             "violating_runs": sum(bool(outcome.violations) for outcome in outcomes),
             "violations": dict(Counter(v.kind for outcome in outcomes for v in outcome.violations)),

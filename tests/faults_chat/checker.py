@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tests.faults.checker import Violation
 from tests.faults.plan import Fault
 from tests.faults_chat.plan import DEFAULT_TOKENS, HARMLESS_TO_RUNS, PIECE
-from tests.faults_chat.reading import Reading, common_length, read_view
+from tests.faults_chat.reading import Reading, Replaced, common_length, read_view
 from tests.faults_chat.visitors import Visit
 
 TERMINAL = ("finished", "failed", "stopped")
@@ -166,6 +166,19 @@ class End:
         return MOST_LOST_SECONDS + (away if has_both else 0.0)
 
 
+def list_losses(end: End) -> list[float]:
+    """How many seconds of what each device saw are not kept, where anything is not."""
+    return [
+        seconds
+        for view in end.visit.views
+        for reading in [read_view(view)]
+        for seen in [*reading.replaced, Replaced(reading.text, reading.came_at)]
+        if view.run_id in end.runs
+        for kept, seconds in [find_lost(end.runs[view.run_id], seen)]
+        if kept < len(seen.text)
+    ]
+
+
 def check(end: End) -> list[Violation]:
     """Return every broken promise of a run."""
     return [
@@ -240,24 +253,35 @@ def _check_views(end: End) -> Iterable[Violation]:
         yield from reading.violations
         if run is None or run.is_live:
             continue
-        for text, came_at in [*reading.replaced, (reading.text, reading.came_at)]:
-            yield from _check_prefix(end, run, view.name, text, came_at)
+        for seen in [*reading.replaced, Replaced(reading.text, reading.came_at)]:
+            yield from _check_prefix(end, run, view.name, seen)
         if reading.done_count:
             yield from _check_told(run, view.name, reading)
 
 
-def _check_prefix(end: End, run: Run, device: str, text: str, came_at: list[float]) -> Iterable[Violation]:
+def find_lost(run: Run, seen: Replaced) -> tuple[int, float]:
+    """How much of what was seen is kept, and how long the rest took to come."""
+    kept = 0 if seen.is_given_up else common_length(seen.text, run.output_text)
+    return kept, 0.0 if kept == len(seen.text) else seen.came_at[-1] - seen.came_at[kept]
+
+
+def _check_prefix(end: End, run: Run, device: str, seen: Replaced) -> Iterable[Violation]:
     """What was seen is kept, but for the last second of an owner that died."""
-    kept = common_length(text, run.output_text)
+    text = seen.text
+    kept, seconds = find_lost(run, seen)
     if kept == len(text):
         return
     where = f"{run.id} {device}: {len(text)} characters were seen, {kept} of them are kept ({run.state})"
     if not run.whole_text().startswith(text):
         yield Violation("seen-wrong", f"{where}, and they are not what was said")
-    elif not (run.error_code in INTERRUPTED or run.state == "stopped") or not end.may_interrupt:
+    elif seen.is_given_up and seconds > end.lost_seconds:
+        yield Violation("executed-again", f"{where}, attempt {run.attempt}; what was seen came within {seconds:.2f} s")
+    elif not seen.is_given_up and (
+        not (run.error_code in INTERRUPTED or run.state == "stopped") or not end.may_interrupt
+    ):
         yield Violation("seen-lost", f"{where}, error {run.error_code!r}")
-    elif came_at[-1] - came_at[kept] > end.lost_seconds:
-        yield Violation("seen-lost", f"{where}; the rest came within {came_at[-1] - came_at[kept]:.2f} s")
+    elif seconds > end.lost_seconds:
+        yield Violation("seen-lost", f"{where}; the rest came within {seconds:.2f} s")
 
 
 def _check_told(run: Run, device: str, reading: Reading) -> Iterable[Violation]:

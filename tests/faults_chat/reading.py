@@ -65,8 +65,16 @@ class Reading:
     done_count: int = 0
     finish: str = ""  # stop | stopped | an error's code
     violations: list[Violation] = field(default_factory=list)
-    # every text that a snapshot replaced, with when its characters came
-    replaced: list[tuple[str, list[float]]] = field(default_factory=list)
+    replaced: list["Replaced"] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A text that a snapshot replaced, when its characters came, and whether the run began anew."""
+
+    text: str
+    came_at: list[float]
+    is_given_up: bool = False
 
 
 def read_view(view: DeviceView) -> Reading:
@@ -119,10 +127,11 @@ def _replace(
     reading: Reading, choice: dict[str, Any], extra: dict[str, Any], event: Event, attempt: int, units: int
 ) -> list[str]:
     content = choice["delta"]["content"]
-    # of what stays, the time of its first coming counts
-    same = common_length(reading.text, content)
+    # of what stays, the time of its first coming counts; of another attempt nothing stays
+    is_same = reading.attempt in (attempt, 0)
+    same = common_length(reading.text, content) if is_same else 0
     if same < len(reading.text):
-        reading.replaced.append((reading.text, reading.came_at))
+        reading.replaced.append(Replaced(reading.text, reading.came_at, is_given_up=not is_same))
     reading.text, reading.came_at = content, reading.came_at[:same] + [event.at] * (len(content) - same)
     reading.attempt, reading.units = attempt, units
     if len(content) + len(extra.get("events", ())) != units:
