@@ -72,10 +72,8 @@ def _assert_crashed_turn(person: Person, conversation_id: str, crash: Crash, dur
         "After the crash",
     ]
     crashed = [item for item in items if item["role"] == "assistant"][1]
-    if crash.point == "after-append":
-        assert (crashed["payload"]["state"], crashed["payload"]["error_code"]) == ("failed", "run_interrupted")
-    else:
-        assert crashed["payload"]["state"] == "finished"
-        assert crashed["content"].startswith("token 1 ")
+    # a run that died before its first word was executed again
+    assert crashed["payload"]["state"] == "finished"
+    assert crashed["content"].startswith("token 1 ")
     if not crash.is_seen:
         during.assert_whole()

@@ -22,9 +22,8 @@ from chat.operations.ownership import (
     claim_run,
     list_claimable_runs,
     list_stop_requests,
-    renew_leases,
-    save_progress,
 )
+from chat.operations.progress import renew_leases, save_progress
 from chat.operations.records import record_messages, record_snapshots, record_token_adjustments
 from chat.operations.timeline import append_timeline, save_compaction, save_context_stats
 from chat.operations.titles import claim_titles, save_title

@@ -4,17 +4,14 @@ Leases are compared by the database's clock, given as `now`: the clocks of two m
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Case, F, Q, QuerySet, Value, When
-from django.db.models.functions import Coalesce
+from django.db.models import Case, F, Q, QuerySet, When
 
-from chat.contracts import RunProgress, RunState, StartedRun
+from chat.contracts import StartedRun
 from chat.models import ChatRun
 from outbox.database_errors import repeat_on_conflict
 from smartflow.kernel.errors import Conflict
@@ -94,57 +91,6 @@ def claim_run(*, run_id: str, owner: str, lease_seconds: float, now: datetime) -
             return started_run(run=ChatRun.objects.select_related("chat").get(id=run_id))
 
     return repeat_on_conflict(claim)
-
-
-def save_progress(
-    *, saves: Sequence[tuple[StartedRun, RunProgress]], lease_seconds: float, now: datetime
-) -> frozenset[str]:
-    """
-    Keep what the assistant has said so far in each run and renew the leases.
-
-    Transaction: one for all of them, a guarded UPDATE each; runs of one process are saved together, because a commit
-                 costs more than the statements.
-    Order:       by id, as in renew_leases: two savers that meet wait for each other and never in a circle.
-    Shape:       the ids of the runs that are no longer this owner's; nothing of theirs was written.
-    """
-
-    def save() -> frozenset[str]:
-        lost = []
-        with transaction.atomic():
-            for run, progress in sorted(saves, key=lambda save: save[0].run_id):
-                saved = owned(run=run).update(
-                    state=RunState.RUNNING,
-                    started_at=Coalesce("started_at", Value(now)),
-                    output_text=progress.text,
-                    output_events=list(progress.events),
-                    has_spoken=bool(progress.text),
-                    prompt_tokens=progress.prompt_tokens,
-                    lease_until=now + timedelta(seconds=lease_seconds),
-                )
-                if not saved:
-                    lost.append(run.run_id)
-        return frozenset(lost)
-
-    return repeat_on_conflict(save)
-
-
-def renew_leases(*, runs: Sequence[StartedRun], lease_seconds: float, now: datetime) -> frozenset[str]:
-    """
-    Renew the leases of runs that have nothing new to save; one statement for all that one owner has by one epoch.
-
-    Shape: the ids of the runs that are no longer this owner's.
-    """
-    by_fence: dict[tuple[str, int], list[str]] = {}
-    for run in runs:
-        by_fence.setdefault((run.owner, run.epoch), []).append(run.run_id)
-    lost: set[str] = set()
-    for (owner, epoch), run_ids in by_fence.items():
-        mine = ChatRun.objects.filter(id__in=sorted(run_ids), is_live=True, owner=owner, epoch=epoch)
-        until = now + timedelta(seconds=lease_seconds)
-        renewed = repeat_on_conflict(partial(mine.update, lease_until=until))
-        if renewed != len(run_ids):
-            lost |= set(run_ids) - set(mine.values_list("id", flat=True))
-    return frozenset(lost)
 
 
 def list_stop_requests(*, owner: str) -> list[str]:

@@ -111,6 +111,27 @@ def test_save_progress_names_lost_runs_and_writes_the_others(alice, bob):
     assert dict(ChatRun.objects.values_list("id", "output_text")) == {mine.run_id: "Text", lost.run_id: ""}
 
 
+@pytest.mark.parametrize(
+    "text", ["nul \x00 nul", "😀 世界", "\u2028 \\ \" ' % %s", "line\r\n\ttab", "[[1]]", "x" * 300_000]
+)
+def test_save_progress_keeps_every_character(alice, text):
+    run = ask(alice, now=NOW)
+    events = ({"at": 3, "data": {"kind": "status", "text": text[:50]}},)
+    operations.save_progress(saves=[(run, RunProgress(text=text, events=events))], lease_seconds=12, now=NOW)
+
+    row = ChatRun.objects.get()
+    assert (row.output_text, row.output_events) == (text, list(events))
+
+
+def test_save_progress_of_many_runs_takes_few_statements(alice):
+    runs = [ask(alice, now=NOW) for _ in range(5)]
+    with CaptureQueriesContext(connection) as queries:
+        assert save(*runs) == frozenset()
+
+    # on SQLite one call for all of them, in which each row is a statement
+    assert len([query for query in queries if "UPDATE" in query["sql"]]) == 1
+
+
 def test_renew_leases_takes_one_statement_for_all_runs_of_an_owner(alice, bob):
     runs = [ask(alice, now=NOW), ask(alice, now=NOW), ask(bob, now=NOW)]
     with CaptureQueriesContext(
