@@ -1,0 +1,233 @@
+"""Every read of tasks and task classes. What users ask takes their id: what is another user's does not exist here."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Lower
+from django.db.models.lookups import Contains
+
+from smartflow.kernel.errors import DomainError, Invalid, NotFound
+from smartflow.kernel.text import noop as _
+from tasks.contracts import ClassView, ItemView, Page, Sort, TaskFilter, TaskPage, TaskRow, TaskView
+from tasks.models import Task, TaskClass, TaskItem
+from tasks.revisions import read_through
+from tasks.urgency import PROMOTIONS, effective_priority
+
+COLUMNS = (
+    *("id", "user_id", "title", "priority", "estimated_sections", "is_completed"),
+    *("deadline_at", "urgency_threshold_at", "completed_at", "created_at"),
+)
+CLASSES_SHOWN = 500
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class TaskNotFound(NotFound):
+    """No such task for this user: it never was, was deleted, or is somebody else's."""
+
+    code = "40050"
+    message = _("This task does not exist.")
+
+
+class NoTasks(DomainError):
+    """The user has no task at all; an answer rather than a failure."""
+
+    code = "10001"
+    message = _("You have no tasks yet.")
+
+
+class CursorInvalid(Invalid):
+    """The cursor was not given out for this list."""
+
+    message = _("The cursor does not fit this list. Leave it out to start at the beginning.")
+
+
+class TaskClassNotFound(NotFound):
+    """No such task class for this user."""
+
+    code = "40020"
+    message = _("This task class does not exist.")
+
+
+def list_tasks(*, user_id: int, now: datetime) -> list[TaskView]:
+    """
+    Return all of the user's tasks, the oldest first.
+
+    Shape: rows from the copy in the cache where there is one; the quadrant is derived for `now`.
+    Raises: NoTasks when there are none.
+    """
+    own = Task.objects.filter(user_id=user_id, deleted_at__isnull=True).order_by("id")
+    rows = read_through(user_id=user_id, read=lambda: list(own.values_list(*COLUMNS)))
+    if not rows:
+        raise NoTasks
+    return [_view(TaskRow(*row), now) for row in rows]
+
+
+def list_page(*, user_id: int, wanted: TaskFilter, page: Page, now: datetime) -> TaskPage:
+    """
+    Return one page of what is wanted of the user's tasks.
+
+    Plan:   idx_task_user_list by age and idx_task_user_deadline by deadline, from the cursor on; a filter that few
+            tasks pass reads on until the page is full.
+    Raises: CursorInvalid.
+    """
+    own = Task.objects.filter(_wanted(wanted, now), user_id=user_id, deleted_at__isnull=True)
+    rows = _by_deadline(own, page, wanted) if page.sort == Sort.DEADLINE else _by_age(own, page)
+    tasks = [_view(TaskRow(*row), now) for row in rows[: page.limit]]
+    has_more = len(rows) > page.limit
+    return TaskPage(tasks=tasks, next_cursor=_cursor_after(tasks[-1].row, page.sort) if has_more else "")
+
+
+def get_task(*, user_id: int, task_id: int, now: datetime) -> TaskView:
+    """Return one of the user's tasks. Raises: TaskNotFound."""
+    row = _own(user_id).filter(pk=task_id).values_list(*COLUMNS).first()
+    if row is None:
+        raise TaskNotFound
+    return _view(TaskRow(*row), now)
+
+
+def list_completion(*, user_id: int, task_ids: Sequence[int]) -> list[tuple[int, bool]]:
+    """Return (id, is completed) in the given order, each once; what is not the user's is left out."""
+    states = dict(_own(user_id).filter(pk__in=task_ids).values_list("id", "is_completed"))
+    return [(task_id, states[task_id]) for task_id in dict.fromkeys(task_ids) if task_id in states]
+
+
+def list_users_with_due_tasks(*, now: datetime, limit: int) -> list[int]:
+    """Return users with a stored priority that is behind what they see. Plan: idx_task_due alone."""
+    users: set[int] = set()
+    for priority in PROMOTIONS:
+        due = Task.objects.filter(
+            deleted_at__isnull=True, is_completed=False, priority=priority, urgency_threshold_at__lte=now
+        )
+        users |= set(due.order_by("urgency_threshold_at").values_list("user_id", flat=True)[:limit])
+    return sorted(users)
+
+
+def quadrant_condition(*, quadrant: int, now: datetime) -> Q:
+    """Return the condition of the tasks that urgency.effective_priority puts into the quadrant."""
+    is_due = Q(is_completed=False, urgency_threshold_at__isnull=False, urgency_threshold_at__lte=now)
+    if quadrant in PROMOTIONS:
+        return Q(priority=quadrant) & ~is_due
+    lower = [priority for priority, higher in PROMOTIONS.items() if higher == quadrant]
+    return Q(priority=quadrant) | Q(priority__in=lower) & is_due
+
+
+def list_classes(*, user_id: int) -> list[ClassView]:
+    """Return the user's task classes without their items, the newest first, at most CLASSES_SHOWN."""
+    return [_class_view(row) for row in TaskClass.objects.filter(user_id=user_id).order_by("-id")[:CLASSES_SHOWN]]
+
+
+def get_class(*, user_id: int, task_class_id: int) -> ClassView:
+    """Return one of the user's task classes with its items in order. Raises: TaskClassNotFound."""
+    row = TaskClass.objects.filter(pk=task_class_id, user_id=user_id).first()
+    if row is None:
+        raise TaskClassNotFound
+    return _class_view(row, TaskItem.objects.filter(category_id=row.pk).order_by("order"))
+
+
+def _own(user_id: int) -> QuerySet[Task]:
+    return Task.objects.filter(user_id=user_id, deleted_at__isnull=True)
+
+
+def _wanted(wanted: TaskFilter, now: datetime) -> Q:
+    condition = Q()
+    if wanted.quadrant is not None:
+        condition &= quadrant_condition(quadrant=wanted.quadrant, now=now)
+    if wanted.is_completed is not None:
+        condition &= Q(is_completed=wanted.is_completed)
+    if wanted.keyword:
+        # Not `icontains`: on MariaDB it leaves the case to the collation, and ours compares bytes.
+        condition &= Q(Contains(Lower("title"), wanted.keyword.lower()))
+    if wanted.deadline_after is not None:
+        condition &= Q(deadline_at__gte=wanted.deadline_after)
+    if wanted.deadline_before is not None:
+        condition &= Q(deadline_at__lt=wanted.deadline_before)
+    return condition
+
+
+def _by_age(own: QuerySet[Task], page: Page) -> list[tuple[Any, ...]]:
+    is_newest_first = page.sort == Sort.NEWEST
+    if page.cursor:
+        (last_id,) = _read_cursor(page, 1)
+        own = own.filter(**{"id__lt" if is_newest_first else "id__gt": last_id})
+    return list(own.order_by("-id" if is_newest_first else "id").values_list(*COLUMNS)[: page.limit + 1])
+
+
+def _by_deadline(own: QuerySet[Task], page: Page, wanted: TaskFilter) -> list[tuple[Any, ...]]:
+    """Read the tasks with a deadline, then, where they end, those without: two ranges of the same index."""
+    micros, last_id = _read_cursor(page, 2) if page.cursor else (None, None)
+    rows: list[tuple[Any, ...]] = []
+    if not page.cursor or micros is not None:
+        dated = own.filter(deadline_at__isnull=False)
+        if micros is not None:
+            last = _EPOCH + micros * _MICROSECOND
+            dated = dated.filter(Q(deadline_at__gte=last) & (Q(deadline_at__gt=last) | Q(id__gt=last_id)))
+        rows = list(dated.order_by("deadline_at", "id").values_list(*COLUMNS)[: page.limit + 1])
+        last_id = None
+    has_room = len(rows) <= page.limit and wanted.deadline_after is None and wanted.deadline_before is None
+    if has_room:
+        undated = own.filter(deadline_at__isnull=True)
+        if last_id is not None:
+            undated = undated.filter(id__gt=last_id)
+        rows += undated.order_by("id").values_list(*COLUMNS)[: page.limit + 1 - len(rows)]
+    return rows
+
+
+def _cursor_after(row: TaskRow, sort: Sort) -> str:
+    if sort != Sort.DEADLINE:
+        return f"{sort}~{row.id}"
+    micros = "" if row.deadline_at is None else (row.deadline_at - _EPOCH) // _MICROSECOND
+    return f"{sort}~{micros}~{row.id}"
+
+
+def _read_cursor(page: Page, count: int) -> tuple[Any, ...]:
+    """Return the numbers of a cursor; None for a deadline that is not there."""
+    name, *parts = page.cursor.split("~")
+    try:
+        numbers = [int(part) if part else None for part in parts]
+    except ValueError:
+        numbers = []
+    fits = name == page.sort and len(numbers) == count and numbers[-1] is not None
+    if not fits or any(abs(number) >= 2**57 for number in numbers if number is not None):
+        raise CursorInvalid(fields={"cursor": CursorInvalid.message})
+    return tuple(numbers)
+
+
+def _view(row: TaskRow, now: datetime) -> TaskView:
+    priority = effective_priority(
+        priority=row.priority,
+        is_completed=row.is_completed,
+        urgency_threshold_at=row.urgency_threshold_at,
+        now=now,
+    )
+    return TaskView(row=row, priority=priority)
+
+
+def _class_view(row: TaskClass, items: Sequence[TaskItem] | QuerySet[TaskItem] = ()) -> ClassView:
+    return ClassView(
+        id=row.pk,
+        name=row.name,
+        mode=row.mode,
+        start_date=row.start_date,
+        end_date=row.end_date,
+        subject_type=row.subject_type,
+        difficulty_level=row.difficulty_level,
+        cognitive_intensity=row.cognitive_intensity,
+        total_slots=row.total_slots,
+        allow_filler_course=row.allow_filler_course,
+        strategy=row.strategy,
+        excluded_slots=row.excluded_slots,
+        excluded_days_of_week=row.excluded_days_of_week,
+        items=[
+            ItemView(
+                id=item.pk,
+                order=item.order,
+                content=item.content,
+                embedded_time=item.embedded_time,
+                status=item.status,
+            )
+            for item in items
+        ],
+    )
