@@ -2,10 +2,14 @@
 
 from django.urls import path
 
-from chat.api import views
+from chat.api import stream_views, views
 
 urlpatterns = [
-    path("agent/chat", views.ChatView.as_view(), name="chat"),
+    path("agent/chat", stream_views.ChatView.as_view(), name="chat"),
+    path("agent/runs/<uuid:run_id>/events", stream_views.RunEventsView.as_view(), name="run-events"),
+    path("agent/runs/<uuid:run_id>/stop", stream_views.StopRunView.as_view(), name="run-stop"),
+    path("agent/runs/<uuid:run_id>/regenerate", stream_views.RegenerateView.as_view(), name="run-regenerate"),
+    path("agent/runs/<uuid:run_id>/continue", stream_views.ContinueView.as_view(), name="run-continue"),
     path("agent/conversation-meta", views.ConversationMetaView.as_view(), name="conversation-meta"),
     path("agent/conversation-list", views.ConversationListView.as_view(), name="conversation-list"),
     path("agent/conversation-timeline", views.ConversationTimelineView.as_view(), name="conversation-timeline"),

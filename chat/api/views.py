@@ -1,10 +1,9 @@
-"""The chat routes that Django serves: translate in, one domain call, translate out. The stream is in chat_stream.py."""
+"""The chat routes that Django serves: translate in, one domain call, translate out. Streams are in run_routes.py."""
 
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -18,44 +17,6 @@ from smartflow.api.envelope import NO_DATA
 from smartflow.api.schema import no_data
 from smartflow.api.serializers import StrictSerializer
 from smartflow.kernel.clock import utc_now
-from smartflow.kernel.errors import Unavailable
-from smartflow.kernel.text import noop as _
-
-
-class StreamsNeedASGI(Unavailable):
-    """The process was started as WSGI, which cannot hold streams."""
-
-    code = "50300"
-    message = _("The assistant cannot answer from this server. Please tell the operator to start it as ASGI.")
-
-
-class ChatView(APIView):
-    """Documents the stream. Under ASGI the request never comes here: smartflow/asgi.py answers it."""
-
-    error_codes = ("40004", "40006", "40401", "40910", "50301")
-
-    @extend_schema(
-        request=shapes.ChatRequest,
-        responses={
-            (200, "text/event-stream"): OpenApiResponse(
-                response=OpenApiTypes.STR,
-                description=(
-                    "Server-sent events, each with an `id`: OpenAI-style chunks, then `[DONE]`. "
-                    "A failure after the start is an event with `error` before `[DONE]`; what was said is kept."
-                ),
-            )
-        },
-        parameters=[
-            OpenApiParameter(
-                name, str, OpenApiParameter.HEADER, response=[200], description=f"The {what} of this turn."
-            )
-            for name, what in (("X-Conversation-ID", "conversation"), ("X-Run-ID", "run"))
-        ],
-        tags=["agent"],
-    )
-    def post(self, request: Request) -> Response:
-        """Send a message and read the answer as it is made."""
-        raise StreamsNeedASGI
 
 
 class ConversationMetaView(APIView):
