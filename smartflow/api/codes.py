@@ -27,6 +27,9 @@ UNEXPECTED = "500"
 # What any request that needs a token may be answered with.
 AUTHENTICATION_CODES = (TOKEN_MISSING, TOKEN_INVALID, "40012", "40016", "40017")
 
+# What a write that needs an idempotency key may be answered with besides.
+IDEMPOTENCY_CODES = ("40037", "40038", "42200", WRONG)
+
 
 @dataclass(frozen=True)
 class Code:

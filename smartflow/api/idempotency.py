@@ -18,13 +18,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from smartflow.api import codes
 from smartflow.api.envelope import EnvelopeJSONRenderer
 from smartflow.api.idempotency_records import (
     RETRY_AFTER_SECONDS,
     Claim,
     ClaimLost,
-    KeyReused,
     StillInProgress,
     StoredAnswer,
     claim_key,
@@ -37,7 +35,6 @@ from smartflow.kernel.text import noop as _
 
 HEADER = "X-Idempotency-Key"
 REPLAYED_HEADER = "X-Idempotency-Replayed"
-IDEMPOTENCY_CODES = ("40037", codes.WRONG, StillInProgress.code, KeyReused.code)
 _KEY = re.compile(r"[!-~]{1,128}")
 
 Handler = Callable[..., Response]

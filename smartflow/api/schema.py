@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
 from smartflow.api import codes
 
@@ -35,6 +35,15 @@ _ERROR = {
     },
     "required": ["status", "info", "request_id"],
 }
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "X-Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
+    OpenApiParameter.HEADER,
+    required=True,
+    description="Made up by the client for each new request, such as a UUID. A repetition with the same key within 24"
+    " hours gets the first answer, with X-Idempotency-Replayed: true, and changes nothing.",
+    examples=[OpenApiExample("a UUID", "6f1c2b1e-4e0f-4b52-9a44-0d4f8f3c7a10")],
+)
 _NO_DATA = {"type": "object", "x-no-data": True}
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -83,13 +92,25 @@ class EnvelopeAutoSchema(AutoSchema):
         for code in sorted(self._error_codes()):
             grouped[codes.CODES[code].http_status].append(codes.CODES[code])
         for status, rows in sorted(grouped.items()):
+            told = self._error_response(rows)
             if str(status) not in responses:
-                responses[str(status)] = self._error_response(rows)
+                responses[str(status)] = told
+            else:
+                _offer(responses[str(status)], told)
         return responses
 
     @property
     def _is_enveloped(self) -> bool:
         return bool(getattr(self.view, "is_enveloped", True))
+
+    @property
+    def _needs_key(self) -> bool:
+        return self.method.lower() in getattr(self.view, "idempotent_methods", ())
+
+    def get_override_parameters(self) -> list[Any]:
+        """Add the key that repeatable writes need."""
+        parameters = list(super().get_override_parameters())
+        return [*parameters, IDEMPOTENCY_KEY] if self._needs_key else parameters
 
     def _error_codes(self) -> set[str]:
         method = getattr(self.view, getattr(self.view, "action", None) or self.method.lower(), None)
@@ -97,6 +118,8 @@ class EnvelopeAutoSchema(AutoSchema):
         found = set(getattr(self.view, "error_codes", ()) if own is None else own) | set(_ANY_CODES)
         if self.view.get_authenticators():
             found |= set(codes.AUTHENTICATION_CODES)
+        if self._needs_key:
+            found |= set(codes.IDEMPOTENCY_CODES)
         if self.method in {"POST", "PUT", "PATCH", "DELETE"} and self.get_request_serializer() is not None:
             found |= set(_BODY_CODES)
         return found
@@ -111,6 +134,13 @@ class EnvelopeAutoSchema(AutoSchema):
             "description": "\n".join(f"- `{row.code}` {gettext(row.meaning)}" for row in rows),
             "content": {"application/json": {"schema": {"allOf": [component.ref, only_these]}}},
         }
+
+
+def _offer(response: dict[str, Any], informational: dict[str, Any]) -> None:
+    """Let a success be an informational code too, which has no data."""
+    response["description"] = f"{response['description']}\n{informational['description']}"
+    content = response["content"]["application/json"]
+    content["schema"] = {"anyOf": [content["schema"], informational["content"]["application/json"]["schema"]]}
 
 
 def _enveloped(schema: dict[str, Any]) -> dict[str, Any]:

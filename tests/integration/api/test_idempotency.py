@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from smartflow.api.idempotency_records import KEPT, StoredAnswer, claim_key, prune_records, store_answer
 from smartflow.api.models import IdempotencyRecord
@@ -175,18 +176,15 @@ def test_a_dead_owners_key_is_free_when_its_lease_is_over(alice, alice_client, s
 
 def test_a_commit_whose_answer_is_lost_is_found_by_the_repetition(alice, alice_client, monkeypatch):
     """The database did it and the network broke before it said so."""
-    real = connection.commit
+    real, commits = BaseDatabaseWrapper.commit, []
 
-    def commit():
-        monkeypatch.setattr(connection, "commit", commit_and_lose)
-        real()
+    def commit(self):
+        real(self)
+        commits.append(1)
+        if len(commits) == 2:  # after the claim's comes the effect's
+            raise OperationalError(2013, "Lost connection to server during query")
 
-    def commit_and_lose():
-        monkeypatch.undo()
-        real()
-        raise OperationalError(2013, "Lost connection to server during query")
-
-    monkeypatch.setattr(connection, "commit", commit)  # the claim's; the effect's comes next
+    monkeypatch.setattr(BaseDatabaseWrapper, "commit", commit)
     assert send(alice_client).status_code == 503
     answer = send(alice_client)
     assert (answer.status_code, answer["X-Idempotency-Replayed"]) == (201, "true")
