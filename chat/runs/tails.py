@@ -172,6 +172,8 @@ class Tail:
 
     async def abort(self) -> None:
         """Close the connection, so that the client sees that the answer is not whole."""
+        if self.has_left():
+            return
         transport = self._transport()
         if transport is None:
             raise ConnectionAbortedError("the reader is cut off")

@@ -1,18 +1,28 @@
-"""The raw ASGI routes where the database fails: the answer is 503 as JSON, and nothing exists."""
+"""The raw ASGI routes of runs, without a server: who may read what from where, and what fails as JSON."""
 
+import asyncio
 import json
 import sqlite3
+from dataclasses import replace
+from datetime import timedelta
+from time import monotonic
 
 import pytest
 from django.conf import settings
 from django.db import OperationalError, connection
 
+from chat.api import run_routes
 from chat.api.run_routes import CHAT_PATH
+from chat.contracts import RunProgress
 from chat.models import AgentChat, ChatRun
+from chat.operations import claim_run, delete_conversation, finish_run, list_stop_requests, save_progress
 from outbox.models import OutboxMessage
 from smartflow.api.database_threads import DatabaseThreads
+from smartflow.kernel.clock import utc_now
+from smartflow.kernel.sse import PING
 from tests.factories import sign_in
-from tests.integration.chat.raw_requests import Server
+from tests.integration.chat.raw_requests import LIMITS, Answer, Server
+from tests.integration.chat.turns import ask, result
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,6 +34,14 @@ async def answer(token, body, database):
     assert server.executor.live_count == 0
     await server.close()
     return sent.status, sent.headers, sent.json
+
+
+async def until(condition, seconds=5):
+    """Wait for what other tasks bring about."""
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, "it did not come true"
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -71,3 +89,180 @@ async def test_commit_that_fails_is_503_and_nothing_exists(token, database, monk
         lambda: AgentChat.objects.count() + ChatRun.objects.count() + OutboxMessage.objects.count()
     )
     assert left == 0
+
+
+# --- following --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def server(database):
+    made = Server(database)
+    yield made
+    await made.close()
+
+
+def events_path(run):
+    return f"/api/v1/agent/runs/{run.run_id}/events"
+
+
+async def test_events_of_a_run_that_nobody_executes_here_come_from_the_database(server, database, alice, token):
+    run = await database.run(ask, alice)
+    await database.run(finish_run, run=run, result=result("Hi there"), now=utc_now())
+
+    whole = await server.ask("GET", events_path(run), token=token)
+    rest = await server.ask("GET", events_path(run), token=token, query="after=1-3")
+
+    assert [event_id for event_id, _data in whole.events] == ["1-8", "1-9", "1-10"]
+    assert (whole.text, whole.events[-1][1], whole.is_whole) == ("Hi there", None, True)
+    assert (rest.text, rest.headers["x-run-id"]) == ("there", run.run_id)
+
+
+async def test_events_are_followed_in_the_database_until_the_end(server, database, alice, token):
+    run = await database.run(ask, alice)
+    reading = asyncio.create_task(server.ask("GET", events_path(run), token=token))
+    for text in ("Hi ", "Hi there"):
+        progress = RunProgress(text=text)
+        await database.run(save_progress, saves=[(run, progress)], lease_seconds=15, now=utc_now())
+        await until(lambda text=text: server.logs.find(run.run_id) and server.logs.find(run.run_id).text == text)
+    await database.run(finish_run, run=run, result=result("Hi there you"), now=utc_now())
+
+    read = await reading
+
+    assert [event_id for event_id, _data in read.events] == ["1-3", "1-8", "1-12", "1-13", "1-14"]
+    assert (read.text, read.is_whole) == ("Hi there you", True)
+
+
+async def test_reader_of_an_attempt_that_was_given_up_is_told_to_replace_it(server, database, alice, token):
+    run = await database.run(ask, alice, now=utc_now() - timedelta(seconds=60))
+    taken = await database.run(claim_run, run_id=run.run_id, owner="other", lease_seconds=15, now=utc_now())
+    await database.run(finish_run, run=taken, result=result("Hi there"), now=utc_now())
+
+    read = await server.ask("GET", events_path(run), token=token, last_event_id="1-4")
+
+    assert taken.attempt == 2
+    assert read.events[0][0] == "2-8"
+    assert read.events[0][1]["extra"] == {"kind": "snapshot", "display_mode": "replace", "events": []}
+    assert (read.text, read.events[-1][1]) == ("Hi there", None)
+
+
+async def test_the_header_counts_before_the_address(server, database, alice, token):
+    run = await database.run(ask, alice)
+    await database.run(finish_run, run=run, result=result("Hi there"), now=utc_now())
+
+    read = await server.ask("GET", events_path(run), token=token, query="after=1-0", last_event_id="1-6")
+
+    assert read.text == "re"
+
+
+async def test_somebody_elses_run_does_not_exist(server, database, alice, bob):
+    run = await database.run(ask, alice)
+    stranger = (await database.run(sign_in, bob)).access_token
+
+    for method, what in (("GET", "events"), ("POST", "stop"), ("POST", "regenerate"), ("POST", "continue")):
+        answer = await server.ask(method, f"/api/v1/agent/runs/{run.run_id}/{what}", token=stranger)
+        assert (answer.status, answer.json["status"]) == (404, "40402")
+
+
+async def test_run_of_a_deleted_conversation_does_not_exist(server, database, alice, token):
+    run = await database.run(ask, alice)
+    await database.run(finish_run, run=run, result=result(), now=utc_now())
+    deletion = {"user_id": alice.pk, "conversation_id": run.conversation_id, "now": utc_now()}
+    await database.run(lambda: delete_conversation(**deletion))
+
+    assert (await server.ask("GET", events_path(run), token=token)).status == 404
+
+
+async def test_wrong_method_and_missing_token_are_refused(server, database, alice):
+    run = await database.run(ask, alice)
+
+    wrong = await server.ask("POST", events_path(run))
+    missing = await server.ask("GET", events_path(run))
+
+    assert (wrong.status, wrong.headers["allow"]) == (405, "GET")
+    assert (missing.status, missing.json["status"]) == (401, "40009")
+
+
+async def test_readers_beyond_the_users_cap_are_refused_until_one_has_left(server, database, alice, token):
+    run = await database.run(ask, alice)
+    answers = [Answer() for _ in range(LIMITS.most_of_user)]
+    readers = [asyncio.create_task(server.ask("GET", events_path(run), token=token, into=one)) for one in answers]
+    await until(lambda: server.tails.count == LIMITS.most_of_user)
+
+    refused = await server.ask("GET", events_path(run), token=token)
+    answers[0].has_left = True
+    later = asyncio.create_task(server.ask("GET", events_path(run), token=token))
+    await until(lambda: server.tails.count == LIMITS.most_of_user and readers[0].done())
+
+    assert (refused.status, refused.json["status"], refused.headers["retry-after"]) == (429, "40033", "2")
+    await database.run(finish_run, run=run, result=result("Hi"), now=utc_now())
+    assert (await later).text == "Hi"
+    assert [(await reader).is_whole for reader in readers[1:]] == [True, True]
+
+
+async def test_readers_beyond_the_process_cap_are_refused_for_a_moment(database, alice, token):
+    server = Server(database, limits=replace(LIMITS, most=1))
+    run = await database.run(ask, alice)
+    reader = asyncio.create_task(server.ask("GET", events_path(run), token=token))
+    await until(lambda: server.tails.count == 1)
+
+    refused = await server.ask("GET", events_path(run), token=token)
+
+    assert (refused.status, refused.json["status"]) == (503, "50301")
+    assert 1 <= int(refused.headers["retry-after"]) <= 5
+    await database.run(finish_run, run=run, result=result("Hi"), now=utc_now())
+    assert (await reader).is_whole
+    await server.close()
+
+
+async def test_silent_run_is_pinged(database, alice, token):
+    server = Server(database, limits=replace(LIMITS, ping_seconds=0.1))
+    run = await database.run(ask, alice)
+    answer = Answer()
+    reader = asyncio.create_task(server.ask("GET", events_path(run), token=token, into=answer))
+
+    await until(lambda: answer.parts.count(PING) == 2)
+    answer.has_left = True
+    await reader
+    assert (answer.is_whole, server.tails.count) == (False, 0)
+    await server.close()
+
+
+# --- separate executors, stopping -------------------------------------------------------------------------------------
+
+
+async def test_chat_with_separate_executors_leaves_the_run_to_one_and_follows_it(database, alice, token):
+    server = Server(database, is_separate=True)
+    reading = asyncio.create_task(server.ask("POST", CHAT_PATH, token=token, body={"message": "Hello"}))
+    waiting = []
+    while not waiting:
+        waiting = await database.run(lambda: list(ChatRun.objects.filter(owner="", state="queued")))
+    taken = await database.run(claim_run, run_id=waiting[0].id, owner="other", lease_seconds=15, now=utc_now())
+    await database.run(finish_run, run=taken, result=result("Hi there"), now=utc_now())
+
+    read = await reading
+
+    assert (taken.attempt, read.text, read.is_whole) == (1, "Hi there", True)
+    assert read.headers["x-run-id"] == taken.run_id
+    assert read.headers["x-conversation-id"] == taken.conversation_id
+    await server.close()
+
+
+async def test_stop_of_a_run_that_nobody_has_taken_up_ends_it_at_once(database, alice, token):
+    server = Server(database, is_separate=True)
+    run = await database.run(ask, alice, owner="")
+
+    answers = [await server.ask("POST", f"/api/v1/agent/runs/{run.run_id}/stop", token=token) for _ in range(2)]
+
+    for answer in answers:
+        assert (answer.status, answer.json["data"]) == (200, {"run_id": run.run_id, "state": "stopped"})
+    await server.close()
+
+
+async def test_stop_that_its_owner_does_not_heed_answers_soon_and_is_kept(server, database, alice, token, monkeypatch):
+    monkeypatch.setattr(run_routes, "STOP_PATIENCE_SECONDS", 0.1)
+    run = await database.run(ask, alice)
+
+    answer = await server.ask("POST", f"/api/v1/agent/runs/{run.run_id}/stop", token=token)
+
+    assert answer.json["data"] == {"run_id": run.run_id, "state": "queued"}
+    assert await database.run(list_stop_requests, owner=run.owner) == [run.run_id]
