@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -35,6 +36,8 @@ class Suite:
 def main(suite: Suite) -> int:
     """Run a campaign, or one for each mutant, and print the figures; 1 when a promise was broken, or a break missed."""
     options = _parse(suite)
+    if options.lanes > 1:
+        return _run_lanes(suite, options)
     # asked to end, it still ends its servers
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = suite.folder / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
@@ -50,6 +53,21 @@ def main(suite: Suite) -> int:
         servers.close()
     print(json.dumps(summary, indent=1, ensure_ascii=False))
     return 1 if summary["violating_runs"] else 0
+
+
+def _run_lanes(suite: Suite, options: argparse.Namespace) -> int:
+    """Share the runs, or the mutants, among campaigns beside each other: most of a run is waiting."""
+    names = list(suite.mutants) if options.mutants == "all" else options.mutants.split(",")
+    share = -(-options.runs // options.lanes) if not options.mutants else options.runs
+    lanes = []
+    for number in range(options.lanes):
+        seed = options.seed + (0 if options.mutants else number * (share or 1_000_000))
+        command = [sys.executable, "-m", suite.module, "--runs", str(share), "--seed", str(seed)]
+        command += ["--seconds", str(options.seconds), "--mutants", ",".join(names[number :: options.lanes])]
+        command += [f"--{name}" for name in ("real", "verbose") if getattr(options, name)]
+        lanes.append(subprocess.Popen(command))
+    signal.signal(signal.SIGTERM, lambda *_: [lane.terminate() for lane in lanes] and None)
+    return max(abs(lane.wait()) for lane in lanes)
 
 
 def _run_campaign(
@@ -94,6 +112,7 @@ def _parse(suite: Suite) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=20, help="how many runs at most; 0 for no limit")
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next run has the next")
     parser.add_argument("--seconds", type=float, default=0, help="begin no run after this")
+    parser.add_argument("--lanes", type=int, default=1, help="campaigns beside each other, on servers of their own")
     parser.add_argument("--real", action="store_true", help="the product's own leases, longer runs")
     parser.add_argument("--shared", action="store_true", help="on the servers of the environment, without their faults")
     parser.add_argument("--mutants", default="", help=f"all, or some of {', '.join(suite.mutants)}")

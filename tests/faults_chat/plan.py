@@ -13,7 +13,7 @@ PIECE = 8
 DEFAULT_TOKENS = 30
 DEFAULT_MODEL = f"scripted:tokens={DEFAULT_TOKENS},delay_ms=15"
 # Places in the product where a process kills or stops itself: see hooks/chat_injections.py.
-POINTS = ("after-begin", "after-claim", "word", "word", "word", "after-save", "before-end", "after-end")
+POINTS = ("after-begin", "after-begin", "after-claim", "word", "word", "word", "after-save", "before-end", "after-end")
 
 # Kind of fault → how often it is drawn. The first group needs nothing but the processes.
 LIGHT = {
@@ -211,13 +211,15 @@ def _draw_fault(dice: random.Random, kind: str, scale: Scale, mode: str) -> Faul
     at = round(dice.uniform(0.05, scale.span_seconds), 3)
     owners = WEBS if mode == "web" else EXECUTORS
     target = dice.choice(WEBS + owners + owners)
-    short, beyond_lease = dice.uniform(0.1, 1.5), scale.lease_seconds + dice.uniform(0.3, 1.5)
+    short = dice.uniform(0.1, 1.5)
+    # another takes a run over between one and three seconds behind the lease: wake up before, meanwhile and after
+    beyond_lease = scale.lease_seconds + dice.uniform(0.3, 3.5)
     point, times = dice.choice(POINTS), dice.randint(1, 2)
     if point == "word":
         times = dice.choice((1, 1, 2, 5, 20, 60))
     passer = dice.choice(WEBS if point == "after-begin" else owners)
     clock = str(dice.choice((-300, -20, -5, 5, 20, 300)))
-    long_freeze = beyond_lease if dice.random() < 0.7 else short
+    long_freeze = beyond_lease if dice.random() < 0.8 else short
     restart = dice.choice(("kill", "stop"))
     fixed = {
         "kill": Fault(kind, at, short, target),

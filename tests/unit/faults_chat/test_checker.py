@@ -106,12 +106,26 @@ def test_check_finds_nothing_when_every_promise_was_kept():
     assert check(GOOD) == []
 
 
-def test_check_lets_a_killed_owner_lose_its_last_second():
-    assert check(interrupted(WHOLE[:24], seconds=0.9)) == []
+def test_check_lets_a_killed_owner_lose_its_last_second_when_redis_was_away():
+    assert check(replace(interrupted(WHOLE[:24], seconds=0.9), faults=(*KILL, Fault("restart-redis", 0.1)))) == []
+
+
+def test_check_sees_what_was_lost_when_redis_had_it():
+    assert kinds(interrupted(WHOLE[:24], seconds=0.9)) == {"seen-lost"}
 
 
 def test_check_sees_what_was_lost_when_it_was_more_than_a_second():
-    assert kinds(interrupted(WHOLE[:24], seconds=3.0)) == {"seen-lost"}
+    end = replace(interrupted(WHOLE[:24], seconds=3.0), faults=(*KILL, Fault("restart-redis", 0.1)))
+    assert kinds(end) == {"seen-lost"}
+
+
+def test_check_sees_a_run_that_was_executed_again_after_its_first_word():
+    size = len(WHOLE)
+    events = [chunk(WHOLE[:8], "1-8", 1.0), chunk(WHOLE[8:16], "1-16", 3.0)]
+    again = [snapshot(WHOLE, f"2-{size}", 9.0), finish(f"2-{size + 1}"), done(f"2-{size + 2}")]
+    seen = DeviceView("asker", "r1", [Sight("web-a", "", 200, events), Sight("web-b", "1-16", 200, again)])
+    end = replace(GOOD, visit=visit(views=[seen, views()[1]]), runs=with_run(FINISHED, attempt=2), faults=KILL)
+    assert kinds(end) == {"executed-again"}
 
 
 def test_check_sees_what_was_lost_when_nothing_happened_to_the_owner():
