@@ -22,5 +22,6 @@ urlpatterns = [
     path("api/docs/", SwaggerPage.as_view(url_name="schema"), name="docs"),
     path("api/redoc/", RedocPage.as_view(url_name="schema"), name="redoc"),
     path("api/v1/user/", include("smartflow.accounts.api.urls")),
+    path("api/v1/", include("tasks.api.urls")),
     path("api/v1/", include("chat.api.urls")),
 ]
