@@ -1,7 +1,7 @@
 """Every read of conversations. What users ask takes their id: another user's conversation does not exist here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 from django.db.models import QuerySet
@@ -14,6 +14,7 @@ from smartflow.kernel.text import noop as _
 
 # Up to here the number of a user's conversations is counted; larger costs more on every page of a list that long.
 MOST_COUNTED = 10_000
+_ITEM = tuple(field.name for field in fields(TimelineItem))
 # What of a conversation no list shows; a summary may be long.
 _NOT_SHOWN = ("system_prompt", "compaction_summary", "context_token_stats")
 
@@ -124,17 +125,18 @@ def list_timeline(
 
     Shape: the newest `limit` before `before_seq`, or the first `limit` behind `after_seq`, or just the newest. What was
            committed a moment ago is there, whether or not a consumer is up; a live run's answer comes by its events.
-    Plan:  uk_timeline_seq, either way; it reads what it shows.
+    Plan:  uk_timeline_seq, either way; it reads what it shows. Asked for whole rows before an entry, MariaDB walks
+           there from the end of the conversation; asked for ids, it does not.
     """
     if not _own(user_id).filter(chat_id=conversation_id).exists():
         return None
     entries = AgentTimelineEvent.objects.filter(chat__chat_id=conversation_id)
     if after_seq is not None:
-        return [_item(entry) for entry in entries.filter(seq__gt=after_seq).order_by("seq")[:limit]]
+        return _items(entries.filter(seq__gt=after_seq).order_by("seq")[:limit])
     if before_seq is not None:
-        entries = entries.filter(seq__lt=before_seq)
-    newest = list(entries.order_by("-seq")[:limit])
-    return [_item(entry) for entry in reversed(newest)]
+        ids = entries.filter(seq__lt=before_seq).order_by("-seq").values_list("pk", flat=True)[:limit]
+        entries = AgentTimelineEvent.objects.filter(pk__in=list(ids))
+    return _items(entries.order_by("-seq")[:limit])[::-1]
 
 
 def list_answered_turns(
@@ -283,14 +285,5 @@ def _view(chat: AgentChat) -> ConversationView:
     )
 
 
-def _item(entry: AgentTimelineEvent) -> TimelineItem:
-    return TimelineItem(
-        id=entry.pk,
-        seq=entry.seq,
-        kind=entry.kind,
-        role=entry.role,
-        content=entry.content,
-        payload=entry.payload,
-        tokens_consumed=entry.tokens_consumed,
-        created_at=entry.created_at,
-    )
+def _items(entries: QuerySet[AgentTimelineEvent]) -> list[TimelineItem]:
+    return [TimelineItem(**values) for values in entries.values(*_ITEM)]

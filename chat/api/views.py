@@ -61,7 +61,7 @@ class ConversationTimelineView(APIView):
         items = queries.list_timeline(user_id=signed_in_user(request).user_id, **query)
         if items is None:
             raise ConversationNotFound
-        return Response(shapes.TimelineItemShape(items, many=True).data)
+        return Response(shapes.show_timeline(items))
 
 
 class ContextStatsView(APIView):

@@ -144,6 +144,8 @@ def test_list_timeline_takes_two_queries_however_long_it_is(alice, django_assert
 
     with django_assert_num_queries(2):
         timeline(alice, conversation_id)
+    with django_assert_num_queries(3):
+        timeline(alice, conversation_id, before_seq=9)
 
 
 def test_list_conversations_counts_up_to_a_bound_and_pages_on_behind_it(alice, monkeypatch):

@@ -4,7 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from chat import operations
+from chat import operations, queries
+from chat.api.serializers import TimelineItemShape
 from chat.contracts import ContextStats
 from chat.models import AgentChat, ChatRun
 from smartflow.kernel.clock import utc_now
@@ -34,14 +35,15 @@ def test_meta_shows_the_conversation(alice_client, conversation_id):
     assert data["last_message_at"]
 
 
-def test_timeline_shows_both_messages(alice_client, conversation_id):
+def test_timeline_shows_both_messages_as_documented(alice, alice_client, conversation_id):
     data = alice_client.get(TIMELINE, {"conversation_id": conversation_id}).json()["data"]
 
     assert [(item["kind"], item["content"]) for item in data] == [
         ("user_text", "Secret question"),
         ("assistant_text", "Secret answer"),
     ]
-    assert set(data[0]) == {"id", "seq", "kind", "role", "content", "payload", "tokens_consumed", "created_at"}
+    items = queries.list_timeline(user_id=alice.pk, conversation_id=conversation_id, limit=9)
+    assert data == TimelineItemShape(items, many=True).data
 
 
 @pytest.mark.parametrize(("query", "size"), [({}, 20), ({"limit": "5"}, 5), ({"page_size": "7", "limit": "3"}, 3)])
