@@ -24,6 +24,18 @@ from smartflow.kernel.errors import Conflict, Forbidden, Invalid, NotFound
 from smartflow.kernel.ids import new_uuid
 from smartflow.kernel.text import noop as _
 
+# The two statements that every turn waits for before the model is asked; put together by the models, they took a third
+# of the time that the process spends on beginning one. Each window begins where the last one ended.
+_FIND_WINDOW = (
+    "SELECT token_windows.id, users.token_limit, users.time_zone FROM token_windows"
+    " JOIN users ON users.id = token_windows.user_id"
+    " WHERE token_windows.user_id = %s AND token_windows.ends_at > %s ORDER BY token_windows.starts_at DESC LIMIT 1"
+)
+_TAKE = (
+    "UPDATE token_windows SET held_tokens = held_tokens + %s"
+    " WHERE id = %s AND %s + granted_tokens - used_tokens - held_tokens >= %s"
+    " AND NOT EXISTS (SELECT 1 FROM token_holds WHERE hold_id = %s)"
+)
 # What a column of the ledger holds.
 MOST_TOKENS = 2**31 - 1
 
@@ -238,9 +250,10 @@ def _open_window(user_id: int, now: datetime) -> _Window:
 
 
 def _find_window(user_id: int, now: datetime) -> _Window | None:
-    newest = TokenWindow.objects.filter(user_id=user_id).order_by("-starts_at")
-    row = newest.values_list("id", "user__token_limit", "user__time_zone", "ends_at").first()
-    return _Window(*row[:3]) if row is not None and row[3] > now else None
+    with connection.cursor() as cursor:
+        cursor.execute(_FIND_WINDOW, [user_id, connection.ops.adapt_datetimefield_value(now)])
+        row = cursor.fetchone()
+    return None if row is None else _Window(*row)
 
 
 def _open_next(user_id: int, user: Mapping[str, Any], now: datetime) -> _Window | None:
@@ -280,8 +293,9 @@ def _with_room(window: _Window, tokens: int) -> QuerySet[TokenWindow]:
 
 
 def _take(window: _Window, hold_id: str, tokens: int) -> bool:
-    room = _with_room(window, tokens).filter(~Exists(TokenHold.objects.filter(pk=hold_id)))
-    return bool(room.update(held_tokens=F("held_tokens") + tokens))
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE, [tokens, window.id, window.limit, tokens, hold_id])
+        return bool(cursor.rowcount)
 
 
 def _add_held(window: _Window, more: int) -> bool:
