@@ -123,6 +123,9 @@ class Followers:
                 await self._read(sorted(self._logs.keys() if is_glance else self._lacking))
             except (OperationalError, InterfaceError) as error:
                 logger.info("Followed runs could not be read", extra={"error": describe_error(error)})
+            except Exception:
+                # without this task every reader here would wait for ever
+                logger.exception("Followed runs could not be read")
             seconds = max(POLL_SECONDS, (monotonic() - began) / _POLL_SHARE)
         self._polling = None
         self._forget_unheard()

@@ -1,6 +1,5 @@
 """The logs of this process: of the runs that it executes, and of those that run elsewhere and are followed here."""
 
-import asyncio
 from weakref import WeakValueDictionary
 
 from chat.contracts import RunSnapshot, StartedRun
@@ -34,11 +33,6 @@ class RunLogs:
             self._leave(log)
         log.own(attempt=run.attempt, gate=self._gate if self._writer is not None else None)
         return log
-
-    async def settle(self, log: RunLog) -> None:
-        """Return when everything said is shown."""
-        while log.shown < log.units:
-            await asyncio.wait({log.changed()})
 
     def release(self, log: RunLog) -> None:
         """Execute it here no more, though it has not ended: its readers follow whoever executes it now."""

@@ -106,6 +106,8 @@ class Tail:
             waiting.send(None)
         except StopIteration as answer:
             return bool(answer.value["type"] == "http.disconnect")
+        except OSError:
+            return True
         waiting.close()
         return False
 
@@ -157,7 +159,9 @@ class Tail:
         log, until = self.log, monotonic() + AHEAD_SECONDS
         while self._is_ahead() and not self.is_cut and log.end_of_run is None and monotonic() < until:
             await asyncio.wait({log.changed()}, timeout=until - monotonic())
-        if self.attempt != log.attempt or self.units > log.shown:
+        if not self.units:
+            self.attempt = log.attempt  # it has seen nothing that could be replaced
+        elif self.attempt != log.attempt or self.units > log.shown:
             self.attempt, self.units = log.attempt, log.shown
             await self._deliver(log.whole())
 
@@ -248,8 +252,14 @@ class Tails:
                 tail.cut()
 
     async def close(self) -> None:
-        """Cut off who is left."""
+        """Cut off who is left, after a moment for those whose run has ended to be told so."""
         self._is_closing = True
+        for tail in self._tails:
+            if tail.log.end_of_run is None and not tail.is_sending:
+                tail.cut()
+        until = monotonic() + FLUSH_SECONDS
+        while self._tails and monotonic() < until:
+            await asyncio.sleep(0.01)
         for tail in self._tails:
             tail.cut(is_slow=tail.is_sending)
         if self._ticking is not None:

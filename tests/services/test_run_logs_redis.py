@@ -113,6 +113,12 @@ async def until(condition, seconds=5):
         await asyncio.sleep(0.01)
 
 
+async def shown(log):
+    """Wait until readers may see all that was said."""
+    while log.shown < log.units:
+        await asyncio.wait({log.changed()})
+
+
 async def say(log, words):
     """Say words a few milliseconds apart, as a model does."""
     for word in words:
@@ -143,7 +149,7 @@ async def test_what_is_shown_is_in_redis(process, run, settings):
     log.note({"kind": "status"})
 
     assert log.shown == 0
-    await logs.settle(log)
+    await shown(log)
 
     assert log.shown == 6
     recovered = await asyncio.to_thread(recover_output, run.run_id, 1)
@@ -157,19 +163,19 @@ async def test_redis_away_holds_text_up_for_a_moment_once_and_is_whole_afterward
     logs = process()
     log = logs.open(run, 1)
     await say(log, WORDS[:10])
-    await logs.settle(log)
+    await shown(log)
     getattr(door, fault)()
 
     longest = 0.0
     for word in WORDS[10:40]:
         began = monotonic()
         log.say(word)
-        await logs.settle(log)
+        await shown(log)
         longest = max(longest, monotonic() - began)
     door.heal()
     await until(lambda: logs._writer._probing is None, 20)
     await say(log, WORDS[40:])
-    await logs.settle(log)
+    await shown(log)
 
     assert longest < 1.2
     recovered = await asyncio.to_thread(recover_output, run.run_id, 1)
@@ -180,11 +186,11 @@ async def test_follower_gets_past_a_stream_that_was_emptied(process, rows, run, 
     logs = process()
     owned = logs.open(run, 1)
     await say(owned, WORDS[:20])
-    await logs.settle(owned)
+    await shown(owned)
     with redis.Redis.from_url(settings.REDIS_URL) as client:
         client.delete(stream_of(run.run_id))
     await say(owned, WORDS[20:40])
-    await logs.settle(owned)
+    await shown(owned)
 
     followed = process().follow(rows.snapshot)
     await asyncio.sleep(0.3)
@@ -227,7 +233,7 @@ async def test_run_that_comes_to_its_followers_process_keeps_its_readers(process
 
     owned = logs.open(run, 1)
     await say(owned, ["here"])
-    await logs.settle(owned)
+    await shown(owned)
 
     assert owned is followed
     assert (followed.is_owned, followed.text) == (True, "here")
@@ -237,7 +243,7 @@ async def test_run_that_is_given_away_is_followed(process, rows, run):
     here, there = process(), process()
     log = here.open(run, 1)
     log.note({"kind": "status"})
-    await here.settle(log)
+    await shown(log)
     here.release(log)
 
     taken = there.open(replace(run, attempt=2), 1)
