@@ -285,7 +285,7 @@ class Tails:
                         tail.cut(is_slow=True)
                 elif now - tail.looked_at >= self._limits.ping_seconds and self._has_left(tail, now):
                     silent.add(tail.log)
-                elif waited >= self._limits.ping_seconds:
+                elif waited >= self._limits.ping_seconds - TICK_SECONDS:
                     tail.is_ping_due = True
                     silent.add(tail.log)
             for log in silent:
