@@ -1,33 +1,44 @@
 """Where raw ASGI code meets the database: a few threads, each with one connection, however many streams are open.
 
-A stream borrows a thread for the length of one operation. Django's own requests do not come through here.
+A stream borrows a thread for the length of one operation. Django's own requests do not come through here. A thread that
+is not needed for a while gives its connection back: readers that only wait hold none.
 """
 
 import asyncio
 import contextvars
+import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Call = tuple[Future[Any], Callable[[], Any]]
 
 # More: more turns begin at once, and the database holds more connections per web process.
 THREADS = 8
+# Larger: fewer new connections when there is little to do, and more that nobody uses.
+IDLE_SECONDS = 5.0
 # A connection idle for longer is asked whether it is alive, so that a restarted database costs no request.
 _TRUST_SECONDS = 1.0
+_CLOSE_SECONDS = 10.0
 
 
 class DatabaseThreads:
-    """A bounded pool. One per process."""
+    """A bounded pool. One per process. Threads are started as they are needed."""
 
-    def __init__(self, *, threads: int = THREADS) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="database")
+    def __init__(self, *, threads: int = THREADS, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._most = threads
+        self._idle_seconds = idle_seconds
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._free = threading.Semaphore(0)
+        self._is_closed = False
         self._used = threading.local()
         self._broke_at = 0.0
 
@@ -37,9 +48,38 @@ class DatabaseThreads:
 
         The caller's context (request id, language) is visible inside. Raises: whatever the function raises.
         """
+        if self._is_closed:
+            raise RuntimeError("the database's threads have ended")
         context = contextvars.copy_context()
         call = partial(self._call, partial(function, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(call))
+        future: Future[_T] = Future()
+        self._calls.put((future, partial(context.run, call)))
+        if not self._free.acquire(blocking=False) and len(self._threads) < self._most:
+            self._start_thread()
+        return await asyncio.wrap_future(future)
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"database_{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while (call := self._next_call()) is not None:
+            _answer(*call)
+            del call  # what it was given and what it returned is the caller's alone
+        connection.close()
+
+    def _next_call(self) -> _Call | None:
+        try:
+            return self._calls.get_nowait()
+        except queue.Empty:
+            self._free.release()  # the next call needs no other thread
+        if connection.connection is not None:
+            try:
+                return self._calls.get(timeout=self._idle_seconds)
+            except queue.Empty:
+                connection.close()
+        return self._calls.get()
 
     def _call(self, function: Callable[[], _T]) -> _T:
         used_at = getattr(self._used, "at", 0.0)
@@ -58,13 +98,19 @@ class DatabaseThreads:
 
     def close(self) -> None:
         """Close every connection and end the threads; waits for calls under way."""
-        everyone = threading.Barrier(self._pool._max_workers + 1, timeout=10)
+        self._is_closed = True
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join(_CLOSE_SECONDS)
 
-        def leave() -> None:
-            connection.close()
-            everyone.wait()
 
-        for _ in range(self._pool._max_workers):
-            self._pool.submit(leave)
-        everyone.wait()
-        self._pool.shutdown(wait=True)
+def _answer(future: Future[Any], function: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = function()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
