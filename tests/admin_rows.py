@@ -6,7 +6,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from chat.contracts import RunState
-from chat.models import AgentChat, ChatHistory, ChatRun
+from chat.models import AgentChat, AgentStateSnapshot, AgentTimelineEvent, ChatHistory, ChatRun
 from outbox.models import Status
 from smartflow.accounts.models import TokenLedgerEntry, TokenSession, User
 from smartflow.kernel.clock import utc_now
@@ -81,6 +81,27 @@ def make_history(chat, **fields):
         source_event_id=new_uuid(),
         run_id=new_uuid(),
         created_at=utc_now(),
+        **fields,
+    )
+
+
+def make_timeline_entry(chat, *, seq=1, **fields):
+    values = {"kind": "user_text", "role": "user", "content": "private words", "payload": {"of": "private payload"}}
+    return AgentTimelineEvent.objects.create(
+        chat=chat, user=chat.user, seq=seq, created_at=utc_now(), **{**values, **fields}
+    )
+
+
+def make_snapshot(chat, **fields):
+    now = utc_now()
+    return AgentStateSnapshot.objects.create(
+        conversation_id=chat.chat_id,
+        user=chat.user,
+        phase="chatting",
+        snapshot_json='{"version": 1, "of": "private state"}',
+        revision=2,
+        created_at=now,
+        updated_at=now,
         **fields,
     )
 

@@ -3,6 +3,7 @@
 Without the permission chat.view_message_text no page shows them and no query loads them.
 """
 
+import json
 from typing import Any, ClassVar
 
 from django.contrib.auth import get_user_model
@@ -69,6 +70,11 @@ class PrivateTextAdmin(ReadOnlyKeysetAdmin):
 def preformatted(text: str | None) -> SafeString | str:
     """Return text as a block that keeps its line breaks."""
     return format_html('<div class="whitespace-pre-wrap break-words">{}</div>', text) if text else "-"
+
+
+def pretty_json(value: Any) -> SafeString | str:
+    """Return a JSON value as an indented block."""
+    return preformatted(json.dumps(value, indent=2, ensure_ascii=False)) if value else "-"
 
 
 def find_user_ids(term: str) -> list[int]:

@@ -106,6 +106,33 @@ def sum_tokens_of_runs(*, run_ids: Collection[str]) -> Mapping[str, int]:
     return _sums_by("run_id", run_ids)
 
 
+def list_run_calls(*, run_id: str, limit: int) -> list[NewEntry]:
+    """Return a run's calls to models as the ledger has them, oldest first. One statement, by idx_ledger_run."""
+    rows = TokenLedgerEntry.objects.filter(run_id=run_id, kind=EntryKind.USAGE).order_by("id")[:limit]
+    return [
+        NewEntry(
+            entry_key=row.entry_key,
+            user_id=row.user_id,
+            conversation_id=row.conversation_id,
+            run_id=row.run_id,
+            call=ModelCall(
+                call_id=row.entry_key,
+                purpose=row.purpose,
+                model=row.model,
+                input_tokens=row.input_tokens,
+                cached_tokens=row.cached_tokens,
+                output_tokens=row.output_tokens,
+                reasoning_tokens=row.reasoning_tokens,
+                total_tokens=row.total_tokens,
+                is_estimated=row.is_estimated,
+            ),
+            created_at=row.created_at,
+            request_id=row.request_id,
+        )
+        for row in rows
+    ]
+
+
 def compare_users(*, after_id: int = 0, limit: int = 500) -> ComparedRows:
     """
     Compare users.token_usage with the ledger, for the `limit` users that follow that primary key.

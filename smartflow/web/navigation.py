@@ -25,6 +25,15 @@ _GROUPS: list[tuple[Any, list[tuple[Any, str, str, str]]]] = [
             (_("Conversations"), "admin:chat_agentchat_changelist", "forum", "chat.view_agentchat"),
             (_("Runs"), "admin:chat_chatrun_changelist", "play_circle", "chat.view_chatrun"),
             (_("Messages"), "admin:chat_chathistory_changelist", "chat", "chat.view_chathistory"),
+            (_("Timeline"), "admin:chat_agenttimelineevent_changelist", "timeline", "chat.view_agenttimelineevent"),
+            (_("States"), "admin:chat_agentstatesnapshot_changelist", "save", "chat.view_agentstatesnapshot"),
+        ],
+    ),
+    (
+        _("Tasks"),
+        [
+            (_("Tasks"), "admin:tasks_task_changelist", "checklist", "tasks.view_task"),
+            (_("Task classes"), "admin:tasks_taskclass_changelist", "school", "tasks.view_taskclass"),
         ],
     ),
     (

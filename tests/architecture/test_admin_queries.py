@@ -8,15 +8,27 @@ from chat.contracts import RunState
 from outbox.models import KeyHold, Status
 from smartflow.accounts.models import User
 from smartflow.kernel.clock import utc_now
-from tests.admin_rows import make_chat, make_entry, make_history, make_row, make_run, make_session, operator_client
+from tests.admin_rows import (
+    make_chat,
+    make_entry,
+    make_history,
+    make_row,
+    make_run,
+    make_session,
+    make_snapshot,
+    make_timeline_entry,
+    operator_client,
+)
 from tests.factories import make_user
+from tests.task_rows import add_class, add_deleted_task, add_task
 
 pytestmark = pytest.mark.django_db
 ALL_PERMISSIONS = (
     *("outbox.view_outboxmessage", "outbox.requeue_outboxmessage", "outbox.discard_outboxmessage"),
+    *("chat.view_agenttimelineevent", "chat.view_agentstatesnapshot"),
     *("chat.view_agentchat", "chat.view_chatrun", "chat.view_chathistory", "chat.view_message_text"),
     *("accounts.view_user", "accounts.view_tokensession", "accounts.end_tokensession"),
-    "accounts.view_tokenledgerentry",
+    *("accounts.view_tokenledgerentry", "tasks.view_task", "tasks.view_taskclass", "tasks.view_taskitem"),
 )
 LISTS = {
     "/admin/outbox/outboxmessage/": lambda n: make_row(),
@@ -30,10 +42,18 @@ LISTS = {
     "/admin/chat/agentchat/": lambda n: make_chat(make_user(f"u{n}")),
     "/admin/chat/chatrun/": lambda n: make_run(make_chat(make_user(f"u{n}")), state=RunState.RUNNING),
     "/admin/chat/chathistory/": lambda n: make_history(make_chat(make_user(f"u{n}"))),
+    "/admin/chat/agenttimelineevent/": lambda n: make_timeline_entry(make_chat(make_user(f"u{n}"))),
+    "/admin/chat/agentstatesnapshot/": lambda n: make_snapshot(make_chat(make_user(f"u{n}"))),
     "/admin/accounts/user/": lambda n: make_user(f"u{n}"),
     "/admin/accounts/tokenledgerentry/": lambda n: make_entry(make_user(f"u{n}")),
     "/admin/accounts/tokenledgerentry/?q=operator": lambda n: make_entry(User.objects.get(username="operator")),
     "/admin/accounts/tokenledgerentry/?kind=usage": lambda n: make_entry(make_user(f"u{n}")),
+    "/admin/tasks/task/": lambda n: add_task(make_user(f"u{n}")),
+    "/admin/tasks/task/?state=open": lambda n: add_task(make_user(f"u{n}")),
+    "/admin/tasks/task/?state=deleted": lambda n: add_deleted_task(make_user(f"u{n}")),
+    "/admin/tasks/task/?q=operator": lambda n: add_task(User.objects.get(username="operator")),
+    "/admin/tasks/taskclass/": lambda n: add_class(make_user(f"u{n}")),
+    "/admin/tasks/taskclass/?mode=manual": lambda n: add_class(make_user(f"u{n}")),
     "/admin/accounts/tokensession/": lambda n: make_session(make_user(f"u{n}")),
 }
 
@@ -68,6 +88,8 @@ def test_list_costs_the_same_with_five_and_with_fifty_rows(url):
         ("/admin/chat/chatrun/", "chat_runs", "output_text"),
         ("/admin/chat/agentchat/", "agent_chats", "system_prompt"),
         ("/admin/chat/chathistory/", "chat_histories", "password"),
+        ("/admin/chat/agenttimelineevent/", "agent_timeline_events", "payload"),
+        ("/admin/chat/agentstatesnapshot/", "agent_state_snapshot_records", "snapshot_json"),
     ],
 )
 def test_list_does_not_load_what_it_does_not_show(url, table, column):
@@ -76,6 +98,8 @@ def test_list_does_not_load_what_it_does_not_show(url, table, column):
     chat = make_chat(make_user("u"))
     make_run(chat, state=RunState.RUNNING)
     make_history(chat)
+    make_timeline_entry(chat)
+    make_snapshot(chat)
     statements, shown = queries_of(client, url)
     reads = [sql for sql in statements if table in sql]
     assert shown == 1
@@ -95,6 +119,24 @@ def test_row_page_costs_the_same_with_few_and_with_many_neighbours():
     with CaptureQueriesContext(connection) as many:
         client.get(url)
     assert len(many) == len(few)
+
+
+@pytest.mark.parametrize("page", ["agentchat", "chatrun"])
+def test_page_with_a_timeline_costs_the_same_with_few_and_with_many_entries(page):
+    client = operator_client(*ALL_PERMISSIONS)
+    chat = make_chat(make_user("u"))
+    run = make_run(chat)
+    url = f"/admin/chat/{page}/{run.pk if page == 'chatrun' else chat.pk}/change/"
+    costs = []
+    for seqs in (range(1, 3), range(3, 40)):
+        for seq in seqs:
+            make_timeline_entry(chat, seq=seq, run_id=run.pk)
+            make_history(chat)
+        client.get(url)
+        with CaptureQueriesContext(connection) as captured:
+            client.get(url)
+        costs.append(len(captured))
+    assert costs[0] == costs[1] <= 11
 
 
 def test_overview_costs_the_same_with_few_and_with_many_rows_and_counts_no_more_than_the_cap():

@@ -3,13 +3,25 @@
 import pytest
 
 from chat.contracts import RunState
+from chat.operations import finish_run
 from chat.run_queries import count_runs_in_flight
-from tests.admin_rows import make_chat, make_history, make_run, operator_client
+from outbox.testing import drain
+from smartflow.kernel.clock import utc_now
+from tests.admin_rows import (
+    make_chat,
+    make_history,
+    make_run,
+    make_snapshot,
+    make_timeline_entry,
+    operator_client,
+)
 from tests.factories import make_user
+from tests.integration.chat.turns import another, ask, result
 
 pytestmark = pytest.mark.django_db
-VIEW = ("chat.view_agentchat", "chat.view_chatrun", "chat.view_chathistory")
-CHATS, RUNS, HISTORIES = (f"/admin/chat/{name}/" for name in ("agentchat", "chatrun", "chathistory"))
+MODELS = ("agentchat", "chatrun", "chathistory", "agenttimelineevent", "agentstatesnapshot")
+VIEW = tuple(f"chat.view_{name}" for name in MODELS)
+CHATS, RUNS, HISTORIES, TIMELINE, STATES = (f"/admin/chat/{name}/" for name in MODELS)
 
 
 @pytest.fixture
@@ -87,20 +99,35 @@ def test_messages_are_found_by_conversation_event_and_user(operator, alice):
 
 
 def test_texts_are_hidden_without_the_permission(operator, alice):
-    chat = make_chat(alice, system_prompt="private prompt")
-    run, message = make_run(chat, state=RunState.RUNNING), make_history(chat)
-    pages = (CHATS, RUNS, HISTORIES, f"{CHATS}{chat.pk}/change/", f"{RUNS}{run.pk}/change/")
-    for page in (*pages, f"{HISTORIES}{message.pk}/change/"):
+    chat = make_chat(alice, system_prompt="private prompt", compaction_summary="private summary")
+    run, message = (
+        make_run(chat, state=RunState.RUNNING, output_events=[{"at": 0, "data": "private"}]),
+        make_history(chat),
+    )
+    entry, state = make_timeline_entry(chat, run_id=run.pk), make_snapshot(chat)
+    rows = {CHATS: chat, RUNS: run, HISTORIES: message, TIMELINE: entry, STATES: state}
+    for page in (*rows, *(f"{page}{row.pk}/change/" for page, row in rows.items())):
         response = operator.get(page)
         assert response.status_code == 200
         assert "private" not in response.content.decode()
 
 
 def test_texts_are_shown_with_the_permission(reader, alice):
-    chat = make_chat(alice, system_prompt="private prompt")
+    chat = make_chat(alice, system_prompt="private prompt", compaction_summary="private summary")
     run, message = make_run(chat), make_history(chat)
-    assert "private prompt" in reader.get(f"{CHATS}{chat.pk}/change/").content.decode()
-    assert "private answer" in reader.get(f"{RUNS}{run.pk}/change/").content.decode()
+    entry, state = make_timeline_entry(chat, run_id=run.pk, content="private entry"), make_snapshot(chat)
+
+    def page(url, row):
+        return reader.get(f"{url}{row.pk}/change/").content.decode()
+
+    for text in ("private prompt", "private summary", "private entry"):
+        assert text in page(CHATS, chat)
+    for text in ("private answer", "private entry"):
+        assert text in page(RUNS, run)
+    for text in ("private entry", "private payload"):
+        assert text in page(TIMELINE, entry)
+    assert "private state" in page(STATES, state)
+    assert "private entry" in reader.get(TIMELINE).content.decode()
     assert "private words" in reader.get(f"{HISTORIES}{message.pk}/change/").content.decode()
     assert "private words" in reader.get(HISTORIES).content.decode()
 
@@ -124,3 +151,59 @@ def test_count_runs_in_flight_counts_live_runs_up_to_the_cap(alice):
         make_run(make_chat(alice), state=state)
     assert str(count_runs_in_flight()) == "2"
     assert str(count_runs_in_flight(cap=1)) == "1+"
+
+
+def test_timeline_is_found_by_conversation_and_by_run_in_its_order(operator, alice):
+    chat, other = make_chat(alice), make_chat(alice)
+    run = make_run(chat)
+    entries = [make_timeline_entry(chat, seq=seq, run_id=run.pk if seq > 2 else "") for seq in (1, 2, 3, 4)]
+    make_timeline_entry(other)
+    expected = [entry.pk for entry in reversed(entries)]
+    assert listed(operator.get(TIMELINE, {"q": chat.chat_id})) == expected
+    assert listed(operator.get(TIMELINE, {"q": run.pk})) == expected[:2]
+    assert listed(operator.get(TIMELINE, {"q": "alice"})) == []
+    assert len(listed(operator.get(TIMELINE))) == 5
+
+
+def test_timeline_of_a_conversation_pages_by_seq_forth_and_back(operator, alice):
+    chat = make_chat(alice)
+    entries = [make_timeline_entry(chat, seq=seq).pk for seq in range(1, 71)][::-1]
+    first = operator.get(TIMELINE, {"q": chat.chat_id})
+    second = operator.get(TIMELINE + first.context["cl"].next_page)
+    assert listed(first) + listed(second) == entries
+    assert listed(operator.get(TIMELINE + second.context["cl"].previous_page)) == entries[:50]
+
+
+def test_states_are_found_by_conversation_and_user(operator, alice, bob):
+    state = make_snapshot(make_chat(alice))
+    make_snapshot(make_chat(bob))
+    for term in (state.conversation_id, "alice"):
+        assert listed(operator.get(STATES, {"q": term})) == [state.pk]
+
+
+def test_conversation_page_shows_memory_title_and_newest_entries(operator, alice):
+    stats = {"msg0": 1, "msg1": 41, "msg2": 0, "msg3": 0, "total": 42, "budget": 80000}
+    chat = make_chat(alice, compaction_watermark=17, context_token_stats=stats)
+    for seq in range(1, 61):
+        make_timeline_entry(chat, seq=seq)
+    response = operator.get(f"{CHATS}{chat.pk}/change/")
+    shown = [line.cells[0] for line in response.context["timeline"].lines]
+    assert [f">{seq}<" in cell for seq, cell in zip(range(60, 10, -1), shown, strict=True)] == [True] * 50
+    page = response.content.decode()
+    for text in ("17", "80000", "has one"):
+        assert text in page
+
+
+def test_run_page_shows_whose_it_is_and_what_it_cost(operator, alice):
+    first = ask(alice)
+    finish_run(run=first, result=result(total=9), now=utc_now())
+    drain()
+    run = another(alice, first.run_id)
+    drain()
+    response = operator.get(f"{RUNS}{run.run_id}/change/")
+    page = response.content.decode()
+    for text in ("regenerate", "1.2", run.owner, str(run.held_tokens)):
+        assert text in page
+    (call,) = response.context["calls"].lines
+    assert call.cells[:6] == ("answer", "worker", 5, 0, 4, 9)
+    assert [line.cells[1] for line in response.context["timeline"].lines] == ["assistant_text"]
