@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from django.db import DatabaseError, InterfaceError
+from django.db import InterfaceError, OperationalError
 
 from chat.contracts import StartedRun
 from chat.operations import WaitingRun, claim_run, end_orphaned_run, list_claimable_runs
@@ -100,8 +100,12 @@ class RunClaimer:
         limit = min(self._executor.room, MOST_AT_ONCE)
         try:
             visit = await self._database.run(self._visit, limit, self._suspects)
-        except (DatabaseError, InterfaceError) as error:
+        except (OperationalError, InterfaceError) as error:
             logger.info("Waiting runs could not be looked for", extra={"error": describe_error(error)})
+            return
+        except Exception:
+            # The loop must outlive whatever one look met.
+            logger.exception("Waiting runs could not be looked for")
             return
         self._suspects = visit.suspects
         for run in visit.taken:

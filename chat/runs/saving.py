@@ -105,12 +105,25 @@ class RunSaver:
                 self.is_database_away = True
                 logger.info("Progress could not be saved; next try in a second", extra={"error": describe_error(error)})
                 return
+            except Exception:
+                # One run that cannot be written must not cost the others their leases.
+                logger.exception("Progress could not be saved; the leases are renewed without it")
+                lost, silent, changed = await self._renew(list(marks)), list(marks), []
             self.is_database_away = False
             for live in (*changed, *silent):
                 if live.run.run_id in lost:
                     self._on_lost(live)
-                else:
-                    live.saved, live.lease_ends = marks[live], started + self._lease_seconds
+                    continue
+                live.lease_ends = started + self._lease_seconds
+                if live in changed:
+                    live.saved = marks[live]
+
+    async def _renew(self, lives: Sequence[LiveRun]) -> frozenset[str]:
+        try:
+            return await self._database.run(self._write, [], started_of(lives))
+        except Exception as error:
+            logger.info("Leases could not be renewed; next try in a second", extra={"error": describe_error(error)})
+            return frozenset()
 
     def _write(self, saves: list[tuple[StartedRun, RunProgress]], silent: list[StartedRun]) -> frozenset[str]:
         now = self._clock()

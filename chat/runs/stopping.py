@@ -7,7 +7,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from django.db import DatabaseError, InterfaceError
+from django.db import InterfaceError, OperationalError
 
 from chat.operations import list_stop_requests
 from smartflow.api.database_threads import DatabaseThreads
@@ -52,8 +52,12 @@ class StopWatch:
     async def _look(self) -> None:
         try:
             asked = await self._database.run(list_stop_requests, owner=self._owner)
-        except (DatabaseError, InterfaceError) as error:
+        except (OperationalError, InterfaceError) as error:
             logger.info("Stop requests could not be looked for", extra={"error": describe_error(error)})
+            return
+        except Exception:
+            # The loop must outlive whatever one look met.
+            logger.exception("Stop requests could not be looked for")
             return
         for run_id in asked:
             self._executor.stop(run_id)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from django.db import DataError
 
 from chat.contracts import RunState
 from chat.llm.port import ModelCut, ReasoningDelta
@@ -175,6 +176,32 @@ async def test_process_that_stood_still_for_its_lease_says_no_more_of_a_lost_run
         await until(lambda: not bench.executor.live_count)
 
     assert log.text == "Before. "
+
+
+async def test_run_that_cannot_be_written_costs_the_others_no_lease(alice, bob, monkeypatch, caplog):
+    async with process(SteppedModel(), lease_seconds=2) as bench:
+        runs = [await bench.run(ask, user=user) for user in (alice, bob)]
+        for run in runs:
+            bench.executor.start(run)
+        await until(lambda: len(bench.model.requests) == 2)
+
+        def refuse(**_arguments):
+            raise DataError("a character that no column holds")
+
+        monkeypatch.setattr("chat.runs.saving.save_progress", refuse)
+        bench.model.put("One", "Two")
+        leases = {run.run_id: (await row_of(bench, run)).lease_until for run in runs}
+        await until(lambda: "the leases are renewed without it" in caplog.text)
+        for run in runs:
+            while (await row_of(bench, run)).lease_until == leases[run.run_id]:
+                await asyncio.sleep(0.02)
+        monkeypatch.undo()
+        bench.model.put(END, END)
+        await until(lambda: not bench.executor.live_count)
+        rows = [await row_of(bench, run) for run in runs]
+
+    assert {row.state for row in rows} == {RunState.FINISHED}
+    assert sorted("".join(row.output_text for row in rows)) == sorted("OneTwo")
 
 
 async def test_cut_answer_is_told_and_charged_by_an_estimate(alice):
