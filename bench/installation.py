@@ -38,6 +38,7 @@ class Installation:
             "PYTHONUNBUFFERED": "1",
             "DJANGO_SETTINGS_MODULE": "smartflow.settings",
             "SMARTFLOW_DATA_DIR": str(folder),
+            "RATE_LIMITS": "off",
             **variables,
         }
         self._running: dict[str, Process] = {}

@@ -13,9 +13,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "smartflow.settings")
 django_application = get_asgi_application()
 
 # Django must be set up before anything that imports models.
+from smartflow.api.raw_edge import RawEdge  # noqa: E402
 from smartflow.streams import Streams  # noqa: E402
 
 _streams = Streams(owner=f"{socket.gethostname()}:{os.getpid()}")
+_raw_routes = RawEdge(_streams.answer)
 
 
 async def application(scope, receive, send):  # type: ignore[no-untyped-def]
@@ -23,6 +25,6 @@ async def application(scope, receive, send):  # type: ignore[no-untyped-def]
     if scope["type"] == "lifespan":
         await _streams.live(receive, send)
     elif scope["type"] == "http" and _streams.serves(scope["path"]):
-        await _streams.answer(scope, receive, send)
+        await _raw_routes(scope, receive, send)
     else:
         await django_application(scope, receive, send)

@@ -19,6 +19,8 @@ _HOST_AND_PORT = re.compile(r"(?:[^\s:/@]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
 _ALLOWED_HOST = re.compile(r"\*|\.?[A-Za-z0-9_.-]+|\[[0-9a-fA-F:]+\]")
 _ORIGIN = re.compile(r"https?://([A-Za-z0-9_.*-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?")
 
+_HTTP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+
 
 class Environment:
     """Reads variables and remembers their names, so that a test can compare them with the documents."""
@@ -87,6 +89,22 @@ class Environment:
     def hosts(self, name: str, default: str, *, example: str) -> list[str]:
         """Return a list of host names without scheme or port; `*` stands for all, `.example.com` for a domain."""
         return self._each(name, default, _ALLOWED_HOST, "is not a host name without scheme and port", example)
+
+    def rate(self, name: str, default: str) -> tuple[int, float]:
+        """Return a rate N/S: N at once, and N more in S seconds."""
+        raw = self.text(name, default)
+        match = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,4})", raw)
+        if match is None:
+            raise wrong(name, f"{raw!r} is not requests/seconds, two whole numbers from 1", default)
+        return int(match[1]), float(match[2])
+
+    def switch(self, name: str, default: str) -> bool:
+        """Return whether a part is `on` or `off`."""
+        return self.choice(name, default, ("on", "off")) == "on"
+
+    def http_names(self, name: str, default: str, *, example: str) -> list[str]:
+        """Return a list of names as HTTP writes them: of headers, of methods."""
+        return self._each(name, default, _HTTP_NAME, "is not a name of HTTP (letters, digits, hyphens)", example)
 
     def origins(self, name: str, *, example: str) -> list[str]:
         """Return a list of origins, scheme included."""

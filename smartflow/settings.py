@@ -75,6 +75,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "corsheaders",
     "smartflow.api",
     "smartflow.accounts",
     "smartflow.observability",
@@ -87,6 +88,8 @@ MIDDLEWARE = [
     "smartflow.observability.request_id.RequestIdMiddleware",
     "smartflow.observability.tracing.TraceMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "smartflow.api.throttling.RateLimitHeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -272,6 +275,7 @@ REFRESH_TOKEN_LIFETIME = timedelta(days=7)
 IDEMPOTENCY_LEASE_SECONDS = 30
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["smartflow.accounts.api.authentication.SessionTokenAuthentication"],
+    "DEFAULT_THROTTLE_CLASSES": ["smartflow.api.throttling.RateThrottle"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["smartflow.api.envelope.EnvelopeJSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["smartflow.api.parsers.BoundedJSONParser"],
@@ -280,6 +284,56 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "smartflow.api.exception_handler.handle",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
+# How many requests at once, and as many again in how many seconds. What signs in is counted by address and by name,
+# the rest by user; `address` is for all the users of one address together.
+RATE_LIMITS = ENV.switch("RATE_LIMITS", "on")
+RATE_LIMIT_GROUPS = {
+    "auth": ENV.rate("RATE_LIMIT_AUTH", "10/60"),
+    "auth_name": ENV.rate("RATE_LIMIT_AUTH_NAME", "10/60"),
+    "refresh": ENV.rate("RATE_LIMIT_REFRESH", "120/60"),
+    "read": ENV.rate("RATE_LIMIT_READ", "60/20"),
+    "write": ENV.rate("RATE_LIMIT_WRITE", "20/20"),
+    "agent": ENV.rate("RATE_LIMIT_AGENT", "20/20"),
+    "address": ENV.rate("RATE_LIMIT_ADDRESS", "1200/60"),
+}
+RATE_LIMIT_WITHOUT_REDIS = ENV.choice("RATE_LIMIT_WITHOUT_REDIS", "allow", ("allow", "refuse"))
+# Proxies before this process that add their peer to X-Forwarded-For; more than there are lets clients choose a name.
+TRUSTED_PROXIES = ENV.integer("SMARTFLOW_TRUSTED_PROXIES", 0, low=0, high=10, example="1")
+# What a JSON body may hold, besides DATA_UPLOAD_MAX_MEMORY_SIZE.
+JSON_MAX_DEPTH = 20
+JSON_MAX_STRING_CHARACTERS = 256 * 1024
+JSON_MAX_LIST_ITEMS = 1_000
+JSON_MAX_VALUES = 20_000
+
+# Browsers of other origins; the raw routes go through smartflow/api/raw_edge.py to the same two middlewares.
+CORS_URLS_REGEX = r"^/(api/|health)"
+CORS_ALLOWED_ORIGINS = ENV.origins("CORS_ALLOWED_ORIGINS", example="https://app.example.edu")
+CORS_ALLOW_METHODS = ENV.http_names("CORS_ALLOW_METHODS", "DELETE,GET,OPTIONS,PATCH,POST,PUT", example="GET,POST")
+CORS_ALLOW_HEADERS = ENV.http_names(
+    "CORS_ALLOW_HEADERS",
+    "accept,accept-language,authorization,cache-control,content-type,last-event-id,traceparent,x-idempotency-key,"
+    "x-request-id",
+    example="authorization,content-type",
+)
+CORS_EXPOSE_HEADERS = ENV.http_names(
+    "CORS_EXPOSE_HEADERS",
+    "ratelimit-limit,ratelimit-remaining,ratelimit-reset,retry-after,x-conversation-id,x-idempotency-replayed,"
+    "x-request-id,x-run-id",
+    example="retry-after,x-request-id",
+)
+CORS_ALLOW_CREDENTIALS = ENV.switch("CORS_ALLOW_CREDENTIALS", "off")
+
+# How people reach this process: without TLS, by TLS, or by TLS up to a proxy that says so in X-Forwarded-Proto.
+_https = ENV.choice("SMARTFLOW_HTTPS", "off", ("off", "on", "proxy"))
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https != "off"
+# Orchestrators and scrapers ask from inside.
+SECURE_REDIRECT_EXEMPT = [r"^(api/v1/)?health", r"^metrics$"]
+if _https == "proxy":
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_HSTS_SECONDS = ENV.integer("SECURE_HSTS_SECONDS", 0, low=0, high=10**9, example="31536000")
+_hsts_scope = ENV.choice("SECURE_HSTS_SCOPE", "host", ("host", "subdomains", "preload"))
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _hsts_scope != "host"
+SECURE_HSTS_PRELOAD = _hsts_scope == "preload"
 SPECTACULAR_SETTINGS = {
     "TITLE": "SmartFlow",
     "DESCRIPTION": "A schedule assistant for university students.",
@@ -289,6 +343,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "ENUM_NAME_OVERRIDES": {"LevelEnum": ["low", "medium", "high"]},
 }
 
 # --- seen from outside ------------------------------------------------------------------------------------------------

@@ -23,6 +23,12 @@ def _fast_hasher(settings):
 
 
 @pytest.fixture(autouse=True)
+def _no_rate_limits(settings):
+    """All tests ask from one address; a test of the limits turns them on."""
+    settings.RATE_LIMITS = False
+
+
+@pytest.fixture(autouse=True)
 def _language_of_nobody():
     """The middleware leaves a request's language behind for the thread's next one; a test's must not reach the next."""
     yield

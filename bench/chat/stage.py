@@ -70,6 +70,7 @@ class Stage:
             "PYTHONUNBUFFERED": "1",
             "DJANGO_SETTINGS_MODULE": "smartflow.settings",
             "SMARTFLOW_DATA_DIR": str(folder),
+            "RATE_LIMITS": "off",
             **environment,
         }
         self._users_file = folder / "users.json"

@@ -100,7 +100,8 @@ def _of_domain_error(exc: DomainError) -> Answer:
     wait = extra.pop("retry_after_seconds", None)
     fields = {name: gettext(text) for name, text in exc.fields.items() if text}
     body = failure(exc.code, gettext(exc.detail or exc.message), fields=fields, extra=extra)
-    return _answer(exc.code, body, retry_after=math.ceil(wait) if wait else None)
+    status, body, headers = _answer(exc.code, body, retry_after=math.ceil(wait) if wait else None)
+    return status, body, headers | getattr(exc, "headers", {})
 
 
 def _of_validation_error(exc: exceptions.ValidationError) -> Answer:

@@ -118,6 +118,8 @@ class EnvelopeAutoSchema(AutoSchema):
         found = set(getattr(self.view, "error_codes", ()) if own is None else own) | set(_ANY_CODES)
         if self.view.get_authenticators():
             found |= set(codes.AUTHENTICATION_CODES)
+        if self.view.get_throttles():
+            found.add(codes.TOO_MANY_REQUESTS)
         if self._needs_key:
             found |= set(codes.IDEMPOTENCY_CODES)
         if self.method in {"POST", "PUT", "PATCH", "DELETE"} and self.get_request_serializer() is not None:

@@ -46,6 +46,7 @@ class _OpenView(APIView):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
+    throttle_classes = ()
     renderer_classes = (JSONRenderer,)
     is_enveloped = False
 

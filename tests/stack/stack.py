@@ -92,6 +92,7 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
             "DJANGO_SETTINGS_MODULE": "smartflow.settings",
             "SMARTFLOW_DATA_DIR": str(self.folder / "data"),
+            "RATE_LIMITS": "off",
             "OPENAI_BASE_URL": self.model.base_url,
             "OPENAI_API_KEY": "sk-scripted-0123456789",
             "SMARTFLOW_MODEL_WORKER": "scripted:tokens=8",

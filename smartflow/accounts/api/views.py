@@ -13,6 +13,7 @@ from smartflow.accounts import operations, queries
 from smartflow.accounts.api import serializers as shapes
 from smartflow.accounts.api.authentication import signed_in_user
 from smartflow.accounts.contracts import Client
+from smartflow.api.client_address import address_of
 from smartflow.api.envelope import NO_DATA
 from smartflow.api.schema import documents_errors, no_data
 from smartflow.api.serializers import StrictSerializer
@@ -24,6 +25,7 @@ class _PublicView(APIView):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
+    throttle_group = "auth"
 
 
 class RegisterView(_PublicView):
@@ -41,6 +43,7 @@ class RegisterView(_PublicView):
 class LoginView(_PublicView):
     """Signing in."""
 
+    throttle_field = "username"
     error_codes = ("40004", "40005", "40007")
 
     @extend_schema(request=shapes.LoginRequest, responses={200: shapes.TokenPairShape}, tags=["user"])
@@ -52,8 +55,9 @@ class LoginView(_PublicView):
 
 
 class RefreshTokenView(_PublicView):
-    """Rotating a session's tokens."""
+    """Rotating a session's tokens. A token cannot be guessed, and a whole campus may have one address."""
 
+    throttle_group = "refresh"
     error_codes = ("40004", "40005", "40015", "40016", "40017")
 
     @extend_schema(request=shapes.RefreshRequest, responses={200: shapes.TokenPairShape}, tags=["user"])
@@ -147,4 +151,4 @@ def _checked(shape: type[StrictSerializer], request: Request) -> dict[str, Any]:
 
 
 def _client_of(request: Request) -> Client:
-    return Client(user_agent=request.headers.get("User-Agent", ""), ip_address=request.META.get("REMOTE_ADDR") or None)
+    return Client(user_agent=request.headers.get("User-Agent", ""), ip_address=address_of(request))

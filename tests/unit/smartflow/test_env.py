@@ -39,13 +39,32 @@ WHOLE_NUMBERS = {
     "CHAT_RUN_LEASE_SECONDS": (3, 600),
     "CHAT_MAX_TAILS": (1, 1_000_000),
     "CHAT_MAX_TAILS_OF_USER": (1, 1_000_000),
+    "CHAT_MAX_LIVE_RUNS_OF_USER": (1, 10_000),
+    "CHAT_QUEUE_SECONDS": (5, 3600),
+    "CHAT_DRAIN_SECONDS": (0, 3600),
+    "CHAT_CONTEXT_BUDGET_TOKENS": (2_000, 10**7),
+    "SMARTFLOW_TRUSTED_PROXIES": (0, 10),
+    "SECURE_HSTS_SECONDS": (0, 10**9),
 }
 DECIMALS = {
     "CHAT_CONNECT_TIMEOUT_SECONDS": (0.1, 60),
     "CHAT_SILENCE_TIMEOUT_SECONDS": (0.5, 900),
     "CHAT_SLOW_READER_SECONDS": (0.5, 900),
 }
+RATES = [f"RATE_LIMIT_{group}" for group in ("AUTH", "AUTH_NAME", "REFRESH", "READ", "WRITE", "AGENT", "ADDRESS")]
 WRONG = [
+    *((name, text, "requests/seconds") for name in RATES for text in ("20", "0/60", "20/0", "1.5/60", "20/minute")),
+    ("CHAT_EXECUTORS", "both", "none of web, separate"),
+    ("RATE_LIMITS", "yes", "none of on, off"),
+    ("RATE_LIMIT_WITHOUT_REDIS", "open", "none of allow, refuse"),
+    ("SMARTFLOW_HTTPS", "yes", "none of off, on, proxy"),
+    ("SECURE_HSTS_SCOPE", "all", "none of host, subdomains, preload"),
+    ("CORS_ALLOWED_ORIGINS", "app.example.edu", "scheme://host"),
+    ("CORS_ALLOWED_ORIGINS", "*", "scheme://host"),
+    ("CORS_ALLOW_METHODS", "GET POST", "not a name of HTTP"),
+    ("CORS_ALLOW_HEADERS", "x-own: 1", "not a name of HTTP"),
+    ("CORS_EXPOSE_HEADERS", "*", "not a name of HTTP"),
+    ("CORS_ALLOW_CREDENTIALS", "true", "none of on, off"),
     *((name, text, "whole number") for name in WHOLE_NUMBERS for text in ("abc", "1.5", "1e3", "0x10", "1 000")),
     *((name, str(low - 1), f"from {low}") for name, (low, _) in WHOLE_NUMBERS.items()),
     *((name, str(high + 1), f"to {high}") for name, (_, high) in WHOLE_NUMBERS.items()),
