@@ -60,10 +60,12 @@ class Task(models.Model):
             models.Index(
                 fields=["user", "deleted_at", "deadline_at", "id", "is_completed"], name="idx_task_user_deadline"
             ),
-            # serves: the sweep of what became urgent, which leaves the range by being promoted; and prune
+            # serves: the sweep of what became urgent, which leaves the range by being promoted
             models.Index(
                 fields=["deleted_at", "is_completed", "priority", "urgency_threshold_at", "user"], name="idx_task_due"
             ),
+            # serves: prune, and the admin's lists of open, completed and deleted tasks
+            models.Index(fields=["deleted_at", "is_completed", "id"], name="idx_task_state"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(priority__in=list(Quadrant)), name="tasks_priority"),
@@ -105,6 +107,10 @@ class TaskClass(models.Model):
         db_table = "task_classes"
         verbose_name = _("task class")
         verbose_name_plural = _("task classes")
+        indexes = [
+            # serves: the admin's list of classes of one mode
+            models.Index(fields=["mode", "id"], name="idx_task_class_mode"),
+        ]
         constraints = [
             models.CheckConstraint(condition=Q(mode__in=list(ClassMode)), name="task_classes_mode"),
             models.CheckConstraint(condition=Q(strategy__in=list(Strategy)), name="task_classes_strategy"),

@@ -16,6 +16,13 @@ def add_task(user, title="Homework", *, priority=3, now=NOW, **values):
     return operations.create_task(user_id=user.pk, task=task, now=now).row.id
 
 
+def add_deleted_task(user, *, now=NOW, **values):
+    """Return the id of a task that was deleted."""
+    task_id = add_task(user, now=now, **values)
+    operations.delete_task(user_id=user.pk, task_id=task_id, now=now)
+    return task_id
+
+
 def draft(*items, name="Linear algebra", **values):
     """Return a task class with items, given as contents or as (id, content)."""
     pairs = [item if isinstance(item, tuple) else (None, item) for item in items]

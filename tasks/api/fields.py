@@ -17,18 +17,19 @@ class UserMoment(serializers.DateTimeField):
 
     default_error_messages = {
         "out_of_range": _("Give a moment between 1970 and 9999."),
-        "make_aware": _("This clock time does not exist in your time zone, because the clock is put forward."),
+        "skipped": _("This clock time does not exist in your time zone, because the clock is put forward."),
     }
 
     def enforce_timezone(self, value: datetime) -> datetime:
         """Return the moment in UTC."""
-        self.timezone = self._zone()
         try:
-            moment = super().enforce_timezone(value).astimezone(UTC)
+            moment = (value if value.tzinfo else value.replace(tzinfo=self._zone())).astimezone(UTC)
         except OverflowError:
             self.fail("out_of_range")
         if not EARLIEST <= moment <= LATEST:
             self.fail("out_of_range")
+        if value.tzinfo is None and moment.astimezone(self._zone()).replace(tzinfo=None) != value:
+            self.fail("skipped")
         return moment
 
     def _zone(self) -> ZoneInfo:

@@ -67,7 +67,7 @@ class TaskListView(APIView):
 class TaskBatchStatusView(APIView):
     """The state of tasks that an old page shows."""
 
-    error_codes = ("40004", "40005")
+    error_codes = ("40004", "40005", "40006")
 
     @extend_schema(request=shapes.BatchStatusRequest, responses={200: shapes.BatchStatusShape}, tags=["task"])
     def post(self, request: Request) -> Response:

@@ -88,6 +88,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "task class",
                 "verbose_name_plural": "task classes",
                 "db_table": "task_classes",
+                "indexes": [models.Index(fields=["mode", "id"], name="idx_task_class_mode")],
             },
         ),
         migrations.CreateModel(
@@ -159,6 +160,7 @@ class Migration(migrations.Migration):
                         fields=["deleted_at", "is_completed", "priority", "urgency_threshold_at", "user"],
                         name="idx_task_due",
                     ),
+                    models.Index(fields=["deleted_at", "is_completed", "id"], name="idx_task_state"),
                 ],
                 "constraints": [
                     models.CheckConstraint(
