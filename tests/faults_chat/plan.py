@@ -57,7 +57,7 @@ class Scale:
 
 
 # The promise is 30 s with a lease of 12 s.
-SHORT = Scale(lease_seconds=3, span_seconds=1.8, most_students=7, most_steps=2, most_faults=5, limit_seconds=21.0)
+SHORT = Scale(lease_seconds=3, span_seconds=1.8, most_students=9, most_steps=2, most_faults=5, limit_seconds=21.0)
 LONG = Scale(lease_seconds=12, span_seconds=12.0, most_students=12, most_steps=5, most_faults=8, limit_seconds=30.0)
 
 
@@ -141,7 +141,7 @@ def draw_plan(*, seed: int, scale: Scale = SHORT, has_servers: bool = True) -> P
     dice = random.Random(f"chat {seed}")
     students = tuple(
         tuple(_draw_step(dice, f"s{seed}-p{person}-{number}", number) for number in range(_count(dice, scale)))
-        for person in range(dice.randint(3, scale.most_students))
+        for person in range(dice.randint(5, scale.most_students))
     )
     return Plan(seed, mode, students, _draw_faults(dice, scale, mode, has_servers))
 
@@ -203,7 +203,7 @@ def _draw_drops(dice: random.Random) -> tuple[Drop, ...]:
 
 def _draw_faults(dice: random.Random, scale: Scale, mode: str, has_servers: bool) -> tuple[Fault, ...]:
     weights = LIGHT | (SERVERS if has_servers else {})
-    kinds = dice.choices(list(weights), list(weights.values()), k=dice.randint(2, scale.most_faults))
+    kinds = dice.choices(list(weights), list(weights.values()), k=dice.randint(3, scale.most_faults))
     return tuple(sorted((_draw_fault(dice, kind, scale, mode) for kind in kinds), key=lambda fault: fault.at))
 
 

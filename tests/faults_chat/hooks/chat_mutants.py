@@ -52,7 +52,7 @@ def _no_gate(module: ModuleType) -> None:
 
 @mutant("shown-before-kept", "chat.runs.saving")
 def _late_saves(module: ModuleType) -> None:
-    """The database gets what was said three seconds ago."""
+    """The database gets the first character, and then what was said three seconds ago."""
     original = module.save_progress
     earlier: dict[str, list[tuple[float, Any]]] = {}
 
@@ -62,7 +62,7 @@ def _late_saves(module: ModuleType) -> None:
             known = earlier.setdefault(run.run_id, [])
             known.append((now, progress))
             old = [one for at, one in known if at <= now - 3]
-            late.append((run, old[-1] if old else replace(progress, text="", events=())))
+            late.append((run, old[-1] if old else replace(progress, text=progress.text[:1], events=())))
         return original(saves=late, **values)
 
     _replace(module, "save_progress", save_progress)
