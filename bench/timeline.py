@@ -201,6 +201,7 @@ def _use_own_database() -> str:
         os.environ.setdefault(name, f"bench-only-{name}-" + "0123456789" * 6)
     os.environ["DJANGO_SETTINGS_MODULE"] = "smartflow.settings"
     os.environ["DATABASE_READ_TIMEOUT_SECONDS"] = "3600"
+    os.environ["RATE_LIMITS"] = "off"
     return database
 
 
