@@ -85,7 +85,7 @@ class Cost(NamedTuple):
 
 
 class Filling:
-    """What the tables hold: the reader's long conversation, the collector's many, and as many ordinary ones as asked."""
+    """What the tables hold: the reader's long conversation, the collector's many, and as many others as asked."""
 
     def __init__(self) -> None:
         users = get_user_model()._default_manager
