@@ -39,7 +39,7 @@ faults-mutants: ## Break the product on purpose and see that the fault suite not
 faults-chat: ## Let faults overlap while students chat: RUNS=n SEED=s; RUNS=0 SECONDS=1800 REAL=1 soaks
 	@scripts/setup.sh --dev
 	@$(BIN)/python -m tests.faults_chat --runs $(or $(RUNS),20) --seed $(or $(SEED),1) \
-	  --seconds $(or $(SECONDS),0) $(if $(REAL),--real)
+	  --seconds $(or $(SECONDS),0) --lanes $(or $(LANES),1) $(if $(REAL),--real)
 
 faults-chat-mutants: ## Break the chat on purpose and see that its fault suite notices
 	@scripts/setup.sh --dev
