@@ -125,6 +125,8 @@ class Tail:
         head, self.head = self.head, None
         if head is not None:
             await self._send(head)
+        # what the edge wraps around it changes heads alone
+        self._send = getattr(self._send, "__wrapped__", self._send)
         transport = self._transport()
         connection = transport.get_extra_info("socket") if transport is not None else None
         if connection is not None:

@@ -5,6 +5,7 @@ By the same middlewares, asked about an empty answer before the route begins: no
 
 import io
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 from corsheaders.middleware import CorsMiddleware
@@ -16,7 +17,7 @@ from django.middleware.security import SecurityMiddleware
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
 def _nothing(request: HttpRequest) -> HttpResponseBase:
@@ -35,7 +36,7 @@ class RawEdge:
         """Answer one request."""
         instead, headers = self._ask(scope)
         if instead is not None:
-            await send({"type": "http.response.start", "status": instead, "headers": headers})
+            await send({"type": "http.response.start", "status": instead, "headers": list(headers)})
             await send({"type": "http.response.body", "body": b""})
             return
 
@@ -44,6 +45,8 @@ class RawEdge:
                 message = {**message, "headers": [*message["headers"], *headers]}
             await send(message)
 
+        # A stream unwraps it behind its head: the events of ten thousand readers need no headers.
+        send_with_headers.__wrapped__ = send  # type: ignore[attr-defined]
         await self._routes(scope, receive, send_with_headers)
 
     def _ask(self, scope: Scope) -> tuple[int | None, Headers]:
@@ -56,5 +59,11 @@ class RawEdge:
         self._security.process_response(request, answer)
         if instead is None:
             del answer["Content-Type"]
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.items()]
-        return (None if instead is None else instead.status_code), headers
+        headers = tuple((name.lower().encode(), value.encode("latin-1")) for name, value in answer.items())
+        return (None if instead is None else instead.status_code), _shared(headers)
+
+
+@lru_cache(maxsize=64)
+def _shared(headers: Headers) -> Headers:
+    """Return the same headers for all answers that have equal ones: an open stream keeps them."""
+    return headers
