@@ -27,7 +27,7 @@ def test_student_registers_signs_in_and_talks_and_is_counted_once(stack):
     assert [history["tokens_consumed"] for history in books.histories] == [0, usage + title]
     assert books.token_usage == usage + title
     meta = alice.meta(reply.conversation_id)
-    assert (meta["message_count"], meta["status"], meta["has_title"]) == (2, "active", False)
+    assert (meta["message_count"], meta["status"], meta["has_title"]) == (2, "active", True)
 
 
 def test_timeline_shows_the_turn_as_soon_as_it_is_done(alice):
