@@ -106,9 +106,13 @@ class Bench:
             may_go_on=self._timer.until(10),
             load=Load(self._load_before),
         )
-        found = bench.measure()
-        self.results["chat"] = {"measured": utc_text(), **found}
-        self._say(show_chat(found), report.show_load(found["load"]))
+        try:
+            bench.measure()
+        finally:
+            found = bench.found()
+            if found["single_runs"]:
+                self.results["chat"] = {"measured": utc_text(), **found}
+                self._say(show_chat(found), report.show_load(found["load"]))
 
     def _measure_embedded(self, folder: Path) -> None:
         folder.mkdir()
@@ -217,7 +221,7 @@ def write(results: dict[str, Any], path: Path, command: str) -> None:
 
 def _seconds(options: argparse.Namespace) -> int:
     seconds = QUICK_SECONDS if options.quick else SECONDS
-    own = {"long": LONG_SECONDS, "chat": QUICK_SECONDS if options.quick else CHAT_SECONDS}
+    own = {"long": LONG_SECONDS, "chat": CHAT_SECONDS}
     others = seconds if set(options.parts) - set(own) else 0
     return others + sum(own[name] for name in own if name in options.parts)
 

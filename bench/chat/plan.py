@@ -70,8 +70,8 @@ class ChatBench:
         self._stage: Stage
         self._model: Server
 
-    def measure(self, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
-        """Return every run's figures and their medians; what the time did not suffice for is left out."""
+    def measure(self, parts: tuple[str, ...] = PARTS) -> None:
+        """Measure; what the time does not suffice for is left out."""
         raise_file_limit()
         with ExitStack() as exits:
             folder = exits.enter_context(_kept_when_failed())
@@ -85,6 +85,9 @@ class ChatBench:
                 self._load.look()
                 if not self._may_go_on():
                     break
+
+    def found(self) -> dict[str, Any]:
+        """Return every run's figures until now, and their medians."""
         return {
             "runs": {name: len(found) for name, found in self._found.items()},
             "figures": {name: medians(found) for name, found in self._found.items() if name not in _SERIES},
@@ -100,6 +103,7 @@ class ChatBench:
         """Answer run after run in one process, while others fill up with idle readers."""
         effort, stage = self._effort, self._stage
         with ExitStack() as exits:
+            home = exits.enter_context(stage.web(self._model))
             series = {}
             if "memory" in parts:
                 for name, open_server in (("memory", stage.web), ("memory_raw", stage.floor)):
@@ -116,11 +120,11 @@ class ChatBench:
                         )
                     )
             for _ in range(self._runs if "idle" in parts else 0):
-                self._measure_idle()
+                self._measure_idle(home)
             for name, figures in series.items():
                 self._add(name, figures())
 
-    def _measure_idle(self) -> None:
+    def _measure_idle(self, home: Server) -> None:
         for name, open_server in (("idle", self._stage.web), ("idle_raw", self._stage.floor)):
             with open_server(self._model) as server:
                 figures = self._stage.measure(
@@ -128,6 +132,7 @@ class ChatBench:
                     server,
                     tails=self._effort.tails,
                     live_runs=100,
+                    home_port=home.port,
                     hold_seconds=self._effort.hold_seconds if name == "idle" else 6,
                     pid=server.pid,
                     database_port=self._stage.database_port,

@@ -23,11 +23,12 @@ from bench.servers import Corner
 # As scripts/run.py starts the product; the raw application is served in the same way.
 _SERVED = "-m uvicorn {application} --host 127.0.0.1 --port {port} --no-access-log --timeout-graceful-shutdown 3"
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
-# Nothing here is to be refused: what is measured is what the process can do.
+# Nothing is to be refused, but everything is checked: what is measured is what the process can do.
 _LIMITS = {
     "CHAT_MAX_LIVE_RUNS": "5000",
     "CHAT_MAX_LIVE_RUNS_OF_USER": "5000",
     "CHAT_MAX_TAILS_OF_USER": "20000",
+    **{f"RATE_LIMIT_{group}": "999999/1" for group in ("READ", "WRITE", "AGENT", "ADDRESS")},
     "CHAT_SILENCE_TIMEOUT_SECONDS": "900",
 }
 _TOKEN_LIMIT = 2_000_000_000
@@ -70,7 +71,6 @@ class Stage:
             "PYTHONUNBUFFERED": "1",
             "DJANGO_SETTINGS_MODULE": "smartflow.settings",
             "SMARTFLOW_DATA_DIR": str(folder),
-            "RATE_LIMITS": "off",
             **environment,
         }
         self._users_file = folder / "users.json"

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from bench.chat import proc
@@ -13,11 +14,15 @@ _ROUND_SECONDS = 30
 
 
 async def measure_idle(
-    target: Target, *, tails: int, live_runs: int, hold_seconds: float, pid: int, database_port: int
+    target: Target, *, tails: int, live_runs: int, home_port: int, hold_seconds: float, pid: int, database_port: int
 ) -> dict[str, Any]:
-    """Return what a process needs for so many open streams on which nothing happens but pings."""
+    """
+    Return what a process needs for so many open streams on which nothing happens but pings.
+
+    The runs are executed by the process at `home_port`: what an executor needs for its runs is no part of it.
+    """
     if target.kind == "product":
-        paths = await _begin_silent_runs(target, live_runs)
+        paths = await _begin_silent_runs(replace(target, port=home_port), live_runs)
         wanted = [request("GET", path, token=target.user(number)) for number, path in enumerate(paths)]
     else:
         wanted = [request("GET", "/idle")]
@@ -64,7 +69,7 @@ async def _open(port: int, wanted: Sequence[bytes], **options: Any) -> list[Exch
             opened.append(tail)
             await tail.headed
             if tail.status != 200:
-                raise LoadFailed(f"a tail was refused: {tail.head[:400]!r} {tail._tail!r}")
+                raise LoadFailed(f"a tail was refused: {tail.head[:400]!r} {tail.last!r}")
 
     await asyncio.gather(*(open_some() for _ in range(_OPENING_AT_ONCE)))
     return opened

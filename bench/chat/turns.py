@@ -22,8 +22,10 @@ async def converse(target: Target, number: int, words: str, *, tokens: int) -> E
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(exchange.ended, TURN_SECONDS)
     if exchange.tokens != tokens or (exchange.done_at is None and target.kind != "bytes"):
+        seconds = time.monotonic() - exchange.started_at
         raise LoadFailed(
-            f"{target.kind}: {exchange.tokens} of {tokens} tokens, {exchange.head[:200]!r} … {exchange._tail!r}"
+            f"{target.kind}: {exchange.tokens} of {tokens} tokens after {seconds:.1f} s,"
+            f" {exchange.head[:60]!r} … {exchange.last[-400:]!r}"
         )
     return exchange
 

@@ -70,6 +70,7 @@ class Exchange(asyncio.Protocol):
         self.arrivals: list[tuple[float, int]] = []  # when tokens came, and how many at once
         self.kept: bytearray | None = bytearray() if keeps_bytes else None
         self.done_at: float | None = None
+        self.last = b""  # what came last, for whoever has to say why something failed
         self.headed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tail = b""
@@ -124,7 +125,7 @@ class Exchange(asyncio.Protocol):
             self._begin(head)
         if self.kept is not None:
             self.kept += data
-        seen = self._tail + data
+        seen = self.last = self._tail + data
         self._tail = seen[-5:]
         self._count(seen.count(TOKEN), now)
         if self.done_at is None and DONE in seen:
