@@ -1,13 +1,13 @@
-"""Reads request bodies: JSON only, bounded before it is parsed."""
+"""Reads request bodies: JSON only, bounded before it is parsed and after."""
 
-import io
 from collections.abc import Mapping
 from typing import IO, Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
+
+from smartflow.api.json_limits import read_json
 
 
 class BoundedJSONParser(JSONParser):
@@ -16,12 +16,9 @@ class BoundedJSONParser(JSONParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        """Return the parsed body, or raise when it is too large, too deep or no JSON."""
+        """Return the parsed body, or raise when it is too large, no JSON, or holds what no route takes."""
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
         body = stream.read(limit + 1)
         if len(body) > limit:
             raise RequestDataTooBig
-        try:
-            return super().parse(io.BytesIO(body), media_type, parser_context)
-        except RecursionError as error:
-            raise ParseError("The JSON is nested too deeply.") from error
+        return read_json(body)

@@ -111,3 +111,19 @@ def test_messages_of_the_frameworks_follow_the_language_asked_for(db, anonymous)
     answer = anonymous.post(REGISTER, body, format="json", headers={"Accept-Language": "zh-hans"})
     assert answer["Content-Language"] == "zh-hans"
     assert "密码" in answer.json()["fields"]["password"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "place"),
+    [
+        ({"username": {"a": [[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]}}, "40005", "username.a" + ".0" * 18),
+        ({"username": "a", "password": "x" * 262_145}, "40006", "password"),
+        ({"username": ["a"] * 1001}, "40006", "username"),
+        ({"username": "a\0"}, "40005", "username"),
+        ({"usrname": "a"}, "40005", "usrname"),
+    ],
+)
+def test_a_body_beyond_a_bound_is_refused_by_the_name_of_what_is_too_much(anonymous, body, code, place):
+    answer = anonymous.post(REGISTER, body, format="json")
+    assert (answer.status_code, answer.json()["status"]) == (400, code)
+    assert list(answer.json()["fields"]) == [place]
