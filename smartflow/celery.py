@@ -14,6 +14,7 @@ from celery.schedules import schedule
 from celery.signals import worker_process_init, worker_ready
 from django.conf import settings
 from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport.redis import QoS as RedisQoS
 
 from smartflow.kernel.clock import steady_now
 from smartflow.observability.metrics import start_exporter
@@ -24,6 +25,10 @@ logger = logging.getLogger(__name__)
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "smartflow.settings")
 
 TRANSPORT_ALIASES["filesystem"] = "smartflow.folder_broker:FolderTransport"
+# When the connection to Redis is lost while a job is unacknowledged, kombu 5.7 puts the job back through a connection
+# that it has closed already; the error ends the worker's consumer, while the process lives on and runs no job any more.
+# Every job is a tick, and the next tick does the same work.
+RedisQoS.restore_at_shutdown = False
 
 
 class Daily(schedule):
