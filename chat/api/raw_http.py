@@ -1,7 +1,7 @@
 """HTTP for the raw ASGI routes: what a request brings, and an answer that is no stream. Knows no conversation."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,6 +11,7 @@ from django.utils import translation
 from django.utils.translation.trans_real import parse_accept_lang_header
 from rest_framework.exceptions import MethodNotAllowed
 
+from smartflow.api.client_address import client_address
 from smartflow.api.envelope import to_json
 from smartflow.api.exception_handler import error_response, log_failure
 from smartflow.observability.request_id import accept_request_id
@@ -41,6 +42,9 @@ class RawRequest:
     request_id: str
     language: str
     receive: Receive
+    address: str | None = None
+    # What every answer to this request carries.
+    answer_headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def authorization(self) -> str | None:
@@ -77,16 +81,18 @@ def read_request(scope: Scope, receive: Receive, *, route: str) -> RawRequest:
     # For this request's task alone: the server gives each its own context, and the database's threads copy it.
     translation.activate(language)
     query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
-    return RawRequest(scope["method"], headers, query, request_id, language, receive)
+    peer = (scope.get("client") or (None,))[0]
+    address = client_address(peer=peer, forwarded_for=headers.get("x-forwarded-for"))
+    return RawRequest(scope["method"], headers, query, request_id, language, receive, address)
 
 
-async def send_error(send: Send, error: Exception, request_id: str) -> None:
+async def send_error(send: Send, error: Exception, request: RawRequest) -> None:
     """Answer an error as every other route does."""
     status, answer, extra = error_response(error)
     log_failure(error, status)
     if isinstance(error, _MethodNotAllowed):
         extra |= {"Allow": error.allowed}
-    await send_json(send, status, answer, request_id, extra)
+    await send_json(send, status, answer, request.request_id, request.answer_headers | extra)
 
 
 async def send_json(
@@ -105,9 +111,10 @@ async def send_json(
     await send({"type": "http.response.body", "body": content})
 
 
-def stream_head(request_id: str, **ids: str) -> dict[str, Any]:
+def stream_head(request: RawRequest, **ids: str) -> dict[str, Any]:
     """Return the beginning of a stream's answer; nothing between here and the reader may hold it back or change it."""
-    named = [(f"x-{name.replace('_', '-')}".encode(), value.encode()) for name, value in ids.items()]
+    headers = {f"x-{name.replace('_', '-')}": value for name, value in ids.items()} | request.answer_headers
+    named = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     return {
         "type": "http.response.start",
         "status": 200,
@@ -117,7 +124,7 @@ def stream_head(request_id: str, **ids: str) -> dict[str, Any]:
             (b"x-accel-buffering", b"no"),
             (b"content-encoding", b"identity"),
             *named,
-            (b"x-request-id", request_id.encode()),
+            (b"x-request-id", request.request_id.encode()),
         ],
     }
 

@@ -5,14 +5,13 @@ After that this code only reads along: an executor owns the run, and a client th
 """
 
 import asyncio
-import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.exceptions import UnsupportedMediaType
 
 from chat.api.raw_http import (
     ClientDisconnected,
@@ -39,6 +38,8 @@ from chat.runs.tails import Tail, Tails, TooManyTailsOfUser
 from smartflow.accounts.queries import authenticate_token
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.api.envelope import success
+from smartflow.api.json_limits import read_json
+from smartflow.api.throttling import check_rate
 from smartflow.kernel.clock import Clock
 from smartflow.kernel.errors import Invalid
 from smartflow.kernel.ids import is_uuid
@@ -119,7 +120,7 @@ class RunRoutes:
         except ClientDisconnected:
             return None
         except Exception as error:
-            await send_error(send, error, request.request_id)
+            await send_error(send, error, request)
             return None
 
     async def _in_the_users_place(self, route: Callable[[_Call], Awaitable[Tail | None]], call: _Call) -> Tail | None:
@@ -179,7 +180,7 @@ class RunRoutes:
         run: StartedRun = await self._parts.database.run(lambda: begin(self._user_id(call)))
         log = self._log_of_new(run)
         tail = self._tail(call, log, run.user_id)
-        tail.head = stream_head(run.request_id, conversation_id=run.conversation_id, run_id=run.run_id)
+        tail.head = stream_head(call.request, conversation_id=run.conversation_id, run_id=run.run_id)
         return tail
 
     def _log_of_new(self, run: StartedRun) -> RunLog:
@@ -209,7 +210,7 @@ class RunRoutes:
         assert log is not None
         self._parts.tails.check_room(user_id)
         tail = self._tail(call, log, user_id)
-        tail.head = stream_head(call.request.request_id, run_id=call.run_id)
+        tail.head = stream_head(call.request, run_id=call.run_id)
         if after is not None:
             tail.go_on(after)
         return tail
@@ -239,10 +240,17 @@ class RunRoutes:
                 self._parts.hints.publish(RUN_STOP, call.run_id)
             state = await _end_of(log) or state
         answer = success({"run_id": call.run_id, "state": state})
-        await send_json(call.send, 200, answer, call.request.request_id)
+        await send_json(call.send, 200, answer, call.request.request_id, call.request.answer_headers)
 
     def _user_id(self, call: _Call) -> int:
-        return authenticate_token(header=call.request.authorization, now=self._parts.clock()).user_id
+        """Return who asks, counted. Runs in the database's threads: Redis may take a moment."""
+        request = call.request
+        user_id = authenticate_token(header=request.authorization, now=self._parts.clock()).user_id
+        group = "agent" if request.method == "POST" else "read"
+        verdict = check_rate(group=group, user_id=user_id, address=request.address)
+        if verdict is not None:
+            request.answer_headers.update(verdict.headers)
+        return user_id
 
 
 def _forget(headers: Any) -> None:
@@ -272,11 +280,7 @@ def _read_position(request: RawRequest) -> Position | None:
 
 def _read_turn(body: bytes, *, user_id: int, request: RawRequest) -> TurnRequest:
     """Return what the user asks for. Raises: ParseError and ValidationError, as any other route does."""
-    try:
-        values = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ParseError from error
-    serializer = ChatRequest(data=values)
+    serializer = ChatRequest(data=read_json(body))
     serializer.is_valid(raise_exception=True)
     checked: dict[str, Any] = serializer.validated_data
     return TurnRequest(
