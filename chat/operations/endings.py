@@ -85,7 +85,7 @@ def release_run(*, run: StartedRun, is_blank: bool, now: datetime) -> bool:
 
 def list_orphaned_runs(*, now: datetime, limit: int) -> list[WaitingRun]:
     """Return live runs that nobody will execute any more, the longest waiting first, through idx_run_live_lease."""
-    return list_waiting(ChatRun.objects.filter(_orphaned(now)), limit=limit)
+    return list_waiting(runs=ChatRun.objects.filter(_orphaned(now)), limit=limit)
 
 
 def end_orphaned_run(*, run_id: str, recovered: RecoveredText | None = None, now: datetime) -> bool:

@@ -60,10 +60,10 @@ def claimable(*, now: datetime) -> Q:
 
 def list_claimable_runs(*, now: datetime, limit: int) -> list[WaitingRun]:
     """Return runs that wait for an executor, the longest waiting first, through idx_run_live_lease."""
-    return list_waiting(ChatRun.objects.filter(claimable(now=now)), limit=limit)
+    return list_waiting(runs=ChatRun.objects.filter(claimable(now=now)), limit=limit)
 
 
-def list_waiting(runs: QuerySet[ChatRun], *, limit: int) -> list[WaitingRun]:
+def list_waiting(*, runs: QuerySet[ChatRun], limit: int) -> list[WaitingRun]:
     """Return abandoned runs as plain values, the longest waiting first."""
     rows = runs.order_by("lease_until", "id").values_list("id", "owner", "epoch", "attempt")
     return [WaitingRun(run_id=row[0], owner=row[1], epoch=row[2], attempt=row[3]) for row in rows[:limit]]
