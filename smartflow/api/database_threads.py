@@ -9,16 +9,18 @@ import contextvars
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Call = tuple[Future[Any], Callable[[], Any]]
+_Inbox: TypeAlias = "queue.SimpleQueue[_Call | None]"
 
 # More: more turns begin at once, and the database holds more connections per web process.
 THREADS = 8
@@ -35,9 +37,11 @@ class DatabaseThreads:
     def __init__(self, *, threads: int = THREADS, idle_seconds: float = IDLE_SECONDS) -> None:
         self._most = threads
         self._idle_seconds = idle_seconds
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._free = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        self._waiting: deque[_Call] = deque()
+        # The one that was needed last is needed first: with little to do, the others give their connections back.
+        self._free: list[_Inbox] = []
+        self._threads: dict[threading.Thread, _Inbox] = {}
         self._is_closed = False
         self._used = threading.local()
         self._broke_at = 0.0
@@ -48,38 +52,52 @@ class DatabaseThreads:
 
         The caller's context (request id, language) is visible inside. Raises: whatever the function raises.
         """
-        if self._is_closed:
-            raise RuntimeError("the database's threads have ended")
         context = contextvars.copy_context()
         call = partial(self._call, partial(function, *args, **kwargs))
         future: Future[_T] = Future()
-        self._calls.put((future, partial(context.run, call)))
-        if not self._free.acquire(blocking=False) and len(self._threads) < self._most:
-            self._start_thread()
+        self._put((future, partial(context.run, call)))
         return await asyncio.wrap_future(future)
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name=f"database_{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
+    def _put(self, call: _Call) -> None:
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError("the database's threads have ended")
+            if self._free:
+                self._free.pop().put(call)
+            elif len(self._threads) < self._most:
+                self._start_thread(call)
+            else:
+                self._waiting.append(call)
+
+    def _start_thread(self, call: _Call) -> None:
+        inbox: _Inbox = queue.SimpleQueue()
+        inbox.put(call)
+        name = f"database_{len(self._threads)}"
+        thread = threading.Thread(target=self._work, args=(inbox,), name=name, daemon=True)
+        self._threads[thread] = inbox
         thread.start()
 
-    def _work(self) -> None:
-        while (call := self._next_call()) is not None:
+    def _work(self, inbox: _Inbox) -> None:
+        call = inbox.get()
+        while call is not None:
             _answer(*call)
             del call  # what it was given and what it returned is the caller's alone
+            call = self._next_call(inbox)
         connection.close()
 
-    def _next_call(self) -> _Call | None:
-        try:
-            return self._calls.get_nowait()
-        except queue.Empty:
-            self._free.release()  # the next call needs no other thread
+    def _next_call(self, inbox: _Inbox) -> _Call | None:
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            if self._is_closed:
+                return None
+            self._free.append(inbox)
         if connection.connection is not None:
             try:
-                return self._calls.get(timeout=self._idle_seconds)
+                return inbox.get(timeout=self._idle_seconds)
             except queue.Empty:
                 connection.close()
-        return self._calls.get()
+        return inbox.get()
 
     def _call(self, function: Callable[[], _T]) -> _T:
         used_at = getattr(self._used, "at", 0.0)
@@ -97,10 +115,11 @@ class DatabaseThreads:
             self._used.at = time.monotonic()
 
     def close(self) -> None:
-        """Close every connection and end the threads; waits for calls under way."""
-        self._is_closed = True
-        for _ in self._threads:
-            self._calls.put(None)
+        """Close every connection and end the threads; waits for calls that were taken."""
+        with self._lock:
+            self._is_closed = True
+            for inbox in self._free:
+                inbox.put(None)
         for thread in self._threads:
             thread.join(_CLOSE_SECONDS)
 

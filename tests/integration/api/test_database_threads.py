@@ -56,6 +56,23 @@ async def test_run_keeps_the_connection_while_there_is_something_to_do(threads):
     assert first is second
 
 
+async def test_run_takes_the_thread_that_was_used_last(threads):
+    database = threads(threads=2)
+    busy = threading.Barrier(3, timeout=PATIENCE_SECONDS)
+    calls = [asyncio.ensure_future(database.run(busy.wait)) for _ in range(2)]
+    await until(lambda: busy.n_waiting == 2)
+    busy.wait()
+    await asyncio.gather(*calls)
+    await until(lambda: len(database._free) == 2)
+
+    used = set()
+    for _ in range(4):
+        used.add(await database.run(threading.current_thread))
+        await until(lambda: len(database._free) == 2)
+
+    assert len(used) == 1
+
+
 async def test_run_starts_threads_as_they_are_needed_and_no_more_than_it_may(threads):
     database = threads(threads=3)
     before = set(threading.enumerate())
