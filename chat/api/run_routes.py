@@ -273,7 +273,7 @@ def _read_position(request: RawRequest) -> Position | None:
         if value:
             position = Position.parse(value)
             if position is None:
-                raise PositionInvalid(fields={name: PositionInvalid.message})
+                raise PositionInvalid(fields={name: gettext(PositionInvalid.message)})
             return position
     return None
 
