@@ -15,13 +15,16 @@ DEFAULT_MODEL = f"scripted:tokens={DEFAULT_TOKENS},delay_ms=15"
 # Places in the product where a process kills or stops itself: see hooks/chat_injections.py.
 POINTS = ("after-begin", "after-begin", "after-claim", "word", "word", "word", "after-save", "before-end", "after-end")
 
+# Before the first word another executor takes a run over: two of them at once is what the fence is for.
+FREEZE_POINTS = ("after-begin", "after-begin", "after-claim", "word", "after-save", "before-end")
+
 # Kind of fault → how often it is drawn. The first group needs nothing but the processes.
 LIGHT = {
     "kill": 20,
     "kill-at-point": 24,
     "stop": 9,
     "freeze": 6,
-    "freeze-at-point": 8,
+    "freeze-at-point": 12,
     "kill-worker": 2,
     "kill-consumer": 2,
     "kill-connections": 6,
@@ -214,7 +217,7 @@ def _draw_fault(dice: random.Random, kind: str, scale: Scale, mode: str) -> Faul
     short = dice.uniform(0.1, 1.5)
     # another takes a run over between one and three seconds behind the lease: wake up before, meanwhile and after
     beyond_lease = scale.lease_seconds + dice.uniform(0.3, 3.5)
-    point, times = dice.choice(POINTS), dice.randint(1, 2)
+    point, times = dice.choice(FREEZE_POINTS if kind == "freeze-at-point" else POINTS), dice.choice((1, 1, 2))
     if point == "word":
         times = dice.choice((1, 1, 2, 5, 20, 60))
     passer = dice.choice(WEBS if point == "after-begin" else owners)
