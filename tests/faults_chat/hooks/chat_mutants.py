@@ -119,18 +119,16 @@ def _forgetful_end(module: ModuleType) -> None:
     _replace(module, "_result_of_abandoned", result_of_abandoned)
 
 
-@mutant("resumed-too-early", "chat.runs.tails")
+@mutant("resumed-too-early", "chat.runs.document")
 def _repeats(module: ModuleType) -> None:
     """Who comes back is sent the last three characters once more."""
     original = module.Position.parse.__func__
 
-    class RepeatingPosition(module.Position):
-        @classmethod
-        def parse(cls, text: str) -> Any:
-            place = original(cls, text)
-            return place and cls(place.attempt, max(0, place.units - 3))
+    def parse(cls: Any, text: str) -> Any:
+        place = original(cls, text)
+        return place and cls(place.attempt, max(0, place.units - 3))
 
-    _replace(module, "Position", RepeatingPosition)
+    _replace(module.Position, "parse", classmethod(parse))
 
 
 @mutant("end-not-told", "chat.runs.followers")
