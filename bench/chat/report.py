@@ -38,6 +38,11 @@ def _above(part: str, name: str) -> Callable[[Found], float]:
     return lambda found: round(found["figures"][part][name] - found["figures"][f"{part}_raw"][name], 1)
 
 
+def _connections(found: Found) -> float:
+    idle = found["figures"]["idle"]
+    return float(idle["database_connections"] - idle["database_connections_before"])
+
+
 def _growth(found: Found) -> float:
     sizes = found["single_runs"]["memory"][0]["rss_mb"]
     return round(sizes[-1] - sizes[0], 1)
@@ -47,7 +52,7 @@ def _growth(found: Found) -> float:
 GOALS = (
     Goal("idle", "10,000 idle tails: memory of the process, MB", 250, _figure("idle", "rss_mb")),
     Goal("idle", "… its threads", 50, _figure("idle", "threads")),
-    Goal("idle", "… its database connections", 0, _figure("idle", "database_connections")),
+    Goal("idle", "… its database connections for them", 0, _connections),
     Goal("gaps", "300 runs × 10 tokens/s: gap p99 above the model's, ms", 60, _above("gaps", "gap_p99_ms")),
     Goal(
         "throughput",
@@ -105,6 +110,7 @@ def _show_idle(figures: dict[str, Any]) -> str:
         "bytes_per_tail": "bytes a tail",
         "threads": "threads",
         "database_connections": "database connections",
+        "database_connections_before": "before them, database connections",
         "opened_per_second": "opened a second",
         "cores_at_rest": "cores used for pings",
     }

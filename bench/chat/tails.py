@@ -11,6 +11,8 @@ from bench.chat.wire import Exchange, LoadFailed, Target, ask, request, send
 
 _OPENING_AT_ONCE = 200
 _ROUND_SECONDS = 30
+# After the start of a process, until what it needs at rest is all that it has.
+_QUIET_SECONDS = 7
 
 
 async def measure_idle(
@@ -26,7 +28,8 @@ async def measure_idle(
         wanted = [request("GET", path, token=target.user(number)) for number, path in enumerate(paths)]
     else:
         wanted = [request("GET", "/idle")]
-    before = proc.rss_mb(pid)
+    await asyncio.sleep(_QUIET_SECONDS)
+    before, connections = proc.rss_mb(pid), proc.connection_count(pid, database_port)
     started = time.monotonic()
     opened = await _open(target.port, [wanted[number % len(wanted)] for number in range(tails)])
     seconds = time.monotonic() - started
@@ -38,6 +41,7 @@ async def measure_idle(
         "rss_before_mb": before,
         "threads": proc.thread_count(pid),
         "database_connections": proc.connection_count(pid, database_port),
+        "database_connections_before": connections,
         "opened_per_second": round(tails / seconds),
         "cores_at_rest": round(used / hold_seconds, 3),
     }
