@@ -54,8 +54,9 @@ class Task(models.Model):
             models.Index(
                 fields=["user", "is_completed", "urgency_threshold_at", "priority"], name="idx_task_user_urgency"
             ),
-            # serves: a user's list by age, in both directions; with its last column an entry says whether it is wanted
-            models.Index(fields=["user", "deleted_at", "id", "is_completed"], name="idx_task_user_list"),
+            # serves: a user's list by age, in both directions; with its last column an entry says whether it is wanted.
+            # By the moment, not by the id: MariaDB then walks the primary key, past everybody else's tasks.
+            models.Index(fields=["user", "deleted_at", "created_at", "id", "is_completed"], name="idx_task_user_list"),
             # serves: the list by deadline
             models.Index(
                 fields=["user", "deleted_at", "deadline_at", "id", "is_completed"], name="idx_task_user_deadline"
@@ -65,7 +66,7 @@ class Task(models.Model):
                 fields=["deleted_at", "is_completed", "priority", "urgency_threshold_at", "user"], name="idx_task_due"
             ),
             # serves: prune, and the admin's lists of open, completed and deleted tasks
-            models.Index(fields=["deleted_at", "is_completed", "id"], name="idx_task_state"),
+            models.Index(fields=["deleted_at", "is_completed", "created_at", "id"], name="idx_task_state"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(priority__in=list(Quadrant)), name="tasks_priority"),

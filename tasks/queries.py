@@ -58,7 +58,7 @@ def list_tasks(*, user_id: int, now: datetime) -> list[TaskView]:
     Shape: rows from the copy in the cache where there is one; the quadrant is derived for `now`.
     Raises: NoTasks when there are none.
     """
-    own = Task.objects.filter(user_id=user_id, deleted_at__isnull=True).order_by("id")
+    own = _own(user_id).order_by("created_at", "id")
     rows = read_through(user_id=user_id, read=lambda: list(own.values_list(*COLUMNS)))
     if not rows:
         raise NoTasks
@@ -148,22 +148,22 @@ def _wanted(wanted: TaskFilter, now: datetime) -> Q:
 
 
 def _by_age(own: QuerySet[Task], page: Page) -> list[tuple[Any, ...]]:
+    micros, last_id = _read_cursor(page) if page.cursor else (None, None)
     is_newest_first = page.sort == Sort.NEWEST
     if page.cursor:
-        (last_id,) = _read_cursor(page, 1)
-        own = own.filter(**{"id__lt" if is_newest_first else "id__gt": last_id})
-    return list(own.order_by("-id" if is_newest_first else "id").values_list(*COLUMNS)[: page.limit + 1])
+        own = own.filter(_beyond("created_at", micros or 0, last_id, is_descending=is_newest_first))
+    order = ("-created_at", "-id") if is_newest_first else ("created_at", "id")
+    return list(own.order_by(*order).values_list(*COLUMNS)[: page.limit + 1])
 
 
 def _by_deadline(own: QuerySet[Task], page: Page, wanted: TaskFilter) -> list[tuple[Any, ...]]:
     """Read the tasks with a deadline, then, where they end, those without: two ranges of the same index."""
-    micros, last_id = _read_cursor(page, 2) if page.cursor else (None, None)
+    micros, last_id = _read_cursor(page) if page.cursor else (None, None)
     rows: list[tuple[Any, ...]] = []
     if not page.cursor or micros is not None:
         dated = own.filter(deadline_at__isnull=False)
         if micros is not None:
-            last = _EPOCH + micros * _MICROSECOND
-            dated = dated.filter(Q(deadline_at__gte=last) & (Q(deadline_at__gt=last) | Q(id__gt=last_id)))
+            dated = dated.filter(_beyond("deadline_at", micros, last_id))
         rows = list(dated.order_by("deadline_at", "id").values_list(*COLUMNS)[: page.limit + 1])
         last_id = None
     has_room = len(rows) <= page.limit and wanted.deadline_after is None and wanted.deadline_before is None
@@ -175,24 +175,31 @@ def _by_deadline(own: QuerySet[Task], page: Page, wanted: TaskFilter) -> list[tu
     return rows
 
 
+def _beyond(column: str, micros: int, last_id: int | None, *, is_descending: bool = False) -> Q:
+    """Return the condition of the rows behind a cursor; its first part is where the database enters the index."""
+    last, way = _EPOCH + micros * _MICROSECOND, "lt" if is_descending else "gt"
+    at_or_behind, behind = Q(**{f"{column}__{way}e": last}), Q(**{f"{column}__{way}": last})
+    return at_or_behind & (behind | Q(**{f"id__{way}": last_id}))
+
+
 def _cursor_after(row: TaskRow, sort: Sort) -> str:
-    if sort != Sort.DEADLINE:
-        return f"{sort}~{row.id}"
-    micros = "" if row.deadline_at is None else (row.deadline_at - _EPOCH) // _MICROSECOND
+    moment = row.deadline_at if sort == Sort.DEADLINE else row.created_at
+    micros = "" if moment is None else (moment - _EPOCH) // _MICROSECOND
     return f"{sort}~{micros}~{row.id}"
 
 
-def _read_cursor(page: Page, count: int) -> tuple[Any, ...]:
-    """Return the numbers of a cursor; None for a deadline that is not there."""
+def _read_cursor(page: Page) -> tuple[int | None, int | None]:
+    """Return the moment and the id of a cursor; no moment for a deadline that is not there."""
     name, *parts = page.cursor.split("~")
     try:
         numbers = [int(part) if part else None for part in parts]
     except ValueError:
         numbers = []
-    fits = name == page.sort and len(numbers) == count and numbers[-1] is not None
-    if not fits or any(abs(number) >= 2**57 for number in numbers if number is not None):
+    is_whole = len(numbers) == 2 and numbers[1] is not None
+    is_whole = is_whole and (numbers[0] is not None or page.sort == Sort.DEADLINE)
+    if name != page.sort or not is_whole or any(abs(number or 0) >= 2**57 for number in numbers):
         raise CursorInvalid(fields={"cursor": CursorInvalid.message})
-    return tuple(numbers)
+    return numbers[0], numbers[1]
 
 
 def _view(row: TaskRow, now: datetime) -> TaskView:

@@ -5,7 +5,7 @@ from typing import Any, cast
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import Model
+from django.db.models import Model, Prefetch, QuerySet
 from django.http import HttpRequest
 
 
@@ -13,6 +13,15 @@ def find_user_ids(term: str) -> list[int]:
     """Return the ids of the users with exactly this name or id."""
     ids = list(get_user_model()._default_manager.filter(username=term).values_list("pk", flat=True))
     return [*ids, *row_ids(term)]
+
+
+def with_users(queryset: QuerySet[Any]) -> QuerySet[Any]:
+    """
+    Return the rows with their users' names.
+
+    Not joined: MariaDB then begins with the users, and sorts every row there is to show fifty.
+    """
+    return queryset.prefetch_related(Prefetch("user", get_user_model()._default_manager.only("username")))
 
 
 def row_ids(term: str) -> list[int]:

@@ -6,7 +6,7 @@ from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.options import ModelAdmin
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -16,7 +16,7 @@ from smartflow.api.keyset_admin import ReadOnlyKeysetAdmin, column, operator_act
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.errors import DomainError
 from tasks import operations
-from tasks.admin.actors import find_user_ids, note_action, row_ids
+from tasks.admin.actors import find_user_ids, note_action, row_ids, with_users
 from tasks.contracts import ClassMode
 from tasks.models import TaskClass, TaskItem
 
@@ -63,9 +63,9 @@ class TaskClassAdmin(ReadOnlyKeysetAdmin):
 
     list_display = ("id", "user", "name", "shown_mode", "start_date", "end_date", "total_slots", "created_at")
     list_filter = (ModeFilter,)
-    list_select_related = ("user",)
+    list_select_related = ()
     search_fields = ("id",)
-    search_help_text = _("task class id, user name or user id, exact")
+    search_help_text = _("#task class id, user name or user id, exact")
     actions = ("delete_classes",)
     inlines = (TaskItemInline,)
     fieldsets = (
@@ -85,11 +85,12 @@ class TaskClassAdmin(ReadOnlyKeysetAdmin):
     readonly_fields = ("shown_mode",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TaskClass]:
-        queryset: QuerySet[TaskClass] = super().get_queryset(request)
-        return queryset.select_related("user").defer("user__password")
+        return with_users(super().get_queryset(request))
 
     def find(self, request: HttpRequest, queryset: QuerySet[TaskClass], term: str) -> QuerySet[TaskClass]:
-        return queryset.filter(Q(pk__in=row_ids(term)) | Q(user_id__in=find_user_ids(term)))
+        if term.startswith("#"):
+            return queryset.filter(pk__in=row_ids(term[1:]))
+        return queryset.filter(user_id__in=find_user_ids(term))
 
     def has_remove_permission(self, request: HttpRequest) -> bool:
         """Tell whether the operator may delete task classes of users, for good."""

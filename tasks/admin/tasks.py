@@ -6,7 +6,7 @@ from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.options import ModelAdmin
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext_lazy as _
@@ -16,7 +16,7 @@ from smartflow.api.keyset_admin import ReadOnlyKeysetAdmin, coloured_label, colu
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.errors import DomainError
 from tasks import operations
-from tasks.admin.actors import find_user_ids, note_action, row_ids
+from tasks.admin.actors import find_user_ids, note_action, row_ids, with_users
 from tasks.models import Task
 from tasks.urgency import effective_priority
 
@@ -45,13 +45,13 @@ class TaskStateFilter(SimpleListFilter):
 
 @admin.register(Task)
 class TaskAdmin(ReadOnlyKeysetAdmin):
-    """Found by task id, or by their user (idx_task_user_list)."""
+    """Found by task id, or by their user (idx_task_user_list); deleted ones of a user with the filter."""
 
     list_display = ("id", "user", "title", "quadrant", "state", "deadline_at", "urgency_threshold_at", "created_at")
     list_filter = (TaskStateFilter,)
-    list_select_related = ("user",)
+    list_select_related = ()
     search_fields = ("id",)
-    search_help_text = _("task id, user name or user id, exact")
+    search_help_text = _("#task id, user name or user id, exact")
     actions = ("delete_tasks", "restore_tasks")
     fieldsets = (
         (_("Task"), {"fields": (("user", "title"), ("quadrant", "priority"), ("state", "estimated_sections"))}),
@@ -82,17 +82,22 @@ class TaskAdmin(ReadOnlyKeysetAdmin):
         return HttpResponseRedirect(f"{reverse('admin:tasks_task_changelist')}?q={ids[0] if ids else ''}")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        queryset: QuerySet[Task] = super().get_queryset(request)
-        return queryset.select_related("user").defer("user__password")
+        return with_users(super().get_queryset(request))
 
     def get_keyset(self, request: HttpRequest) -> tuple[str, ...]:
-        """Return the order that the index of the filter holds."""
-        if request.GET.get(TaskStateFilter.parameter_name) == DELETED and not request.GET.get("q"):
-            return ("-deleted_at", "-is_completed", "-id")
-        return super().get_keyset(request)
+        """Return the order that the index of the search or the filter holds."""
+        state, term = request.GET.get(TaskStateFilter.parameter_name), request.GET.get("q", "").strip()
+        if term:
+            return ("-user_id", "-created_at", "-id")
+        if state == DELETED:
+            return ("-deleted_at", "-is_completed", "-created_at", "-id")
+        return ("-created_at", "-id") if state in STATES else ("-id",)
 
     def find(self, request: HttpRequest, queryset: QuerySet[Task], term: str) -> QuerySet[Task]:
-        return queryset.filter(Q(pk__in=row_ids(term)) | Q(user_id__in=find_user_ids(term)))
+        if term.startswith("#"):
+            return queryset.filter(pk__in=row_ids(term[1:]))
+        own = queryset.filter(user_id__in=find_user_ids(term))
+        return own if request.GET.get(TaskStateFilter.parameter_name) == DELETED else own.filter(deleted_at=None)
 
     def has_remove_permission(self, request: HttpRequest) -> bool:
         """Tell whether the operator may delete tasks of users; they can be brought back."""

@@ -151,7 +151,9 @@ class Migration(migrations.Migration):
                         fields=["user", "is_completed", "urgency_threshold_at", "priority"],
                         name="idx_task_user_urgency",
                     ),
-                    models.Index(fields=["user", "deleted_at", "id", "is_completed"], name="idx_task_user_list"),
+                    models.Index(
+                        fields=["user", "deleted_at", "created_at", "id", "is_completed"], name="idx_task_user_list"
+                    ),
                     models.Index(
                         fields=["user", "deleted_at", "deadline_at", "id", "is_completed"],
                         name="idx_task_user_deadline",
@@ -160,7 +162,7 @@ class Migration(migrations.Migration):
                         fields=["deleted_at", "is_completed", "priority", "urgency_threshold_at", "user"],
                         name="idx_task_due",
                     ),
-                    models.Index(fields=["deleted_at", "is_completed", "id"], name="idx_task_state"),
+                    models.Index(fields=["deleted_at", "is_completed", "created_at", "id"], name="idx_task_state"),
                 ],
                 "constraints": [
                     models.CheckConstraint(

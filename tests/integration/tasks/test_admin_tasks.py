@@ -35,8 +35,10 @@ def test_tasks_are_found_by_id_user_and_state(operator, alice, bob):
     operations.complete_task(user_id=alice.pk, task_id=done, now=utc_now())
 
     assert listed(operator, TASKS) == [his, gone, done, one]
-    assert listed(operator, TASKS, q="alice") == [gone, done, one]
-    assert his in listed(operator, TASKS, q=str(his))
+    assert listed(operator, TASKS, q="alice") == [done, one]
+    assert listed(operator, TASKS, q=str(alice.pk), state="completed") == [done]
+    assert listed(operator, TASKS, q="alice", state="deleted") == [gone]
+    assert listed(operator, TASKS, q=f"#{gone}") == [gone]
     assert listed(operator, TASKS, state="open") == [his, one]
     assert listed(operator, TASKS, state="completed") == [done]
     assert listed(operator, TASKS, state="deleted") == [gone]
@@ -93,6 +95,7 @@ def test_classes_are_found_by_id_user_and_mode(operator, alice, bob):
 
     assert listed(operator, CLASSES) == [his, hers]
     assert listed(operator, CLASSES, q="alice") == [hers]
+    assert listed(operator, CLASSES, q=f"#{his}") == [his]
     assert listed(operator, CLASSES, mode="auto") == [his]
 
 
