@@ -272,7 +272,7 @@ CHAT_RUN_LEASE_SECONDS = ENV.integer("CHAT_RUN_LEASE_SECONDS", 12, low=3, high=6
 ACCESS_TOKEN_LIFETIME = timedelta(minutes=15)
 REFRESH_TOKEN_LIFETIME = timedelta(days=7)
 # How long a request may take before a repetition of it takes over; larger keeps a dead process's keys busy for longer.
-IDEMPOTENCY_LEASE_SECONDS = 30
+IDEMPOTENCY_LEASE_SECONDS = ENV.integer("IDEMPOTENCY_LEASE_SECONDS", 30, low=1, high=600, example="30")
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["smartflow.accounts.api.authentication.SessionTokenAuthentication"],
     "DEFAULT_THROTTLE_CLASSES": ["smartflow.api.throttling.RateThrottle"],
@@ -318,7 +318,7 @@ CORS_ALLOW_HEADERS = ENV.http_names(
 CORS_EXPOSE_HEADERS = ENV.http_names(
     "CORS_EXPOSE_HEADERS",
     "ratelimit-limit,ratelimit-remaining,ratelimit-reset,retry-after,x-conversation-id,x-idempotency-replayed,"
-    "x-request-id,x-run-id",
+    "x-next-cursor,x-request-id,x-run-id",
     example="retry-after,x-request-id",
 )
 CORS_ALLOW_CREDENTIALS = ENV.switch("CORS_ALLOW_CREDENTIALS", "off")

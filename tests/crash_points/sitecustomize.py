@@ -30,6 +30,12 @@ POINTS = {
     "after-append": Point("outbox.wakeup", "_wake"),
     # web: the answer is committed; the reader was not told, nobody was woken
     "after-answer": Point("chat.runs.executor", "remember_turn"),
+    # web: the idempotency key is claimed, nothing was written
+    "after-key-claim": Point("smartflow.api.idempotency_records", "claim_key", is_after=True),
+    # web: the effect and its answer are written, their transaction is open
+    "before-key-commit": Point(
+        "smartflow.api.idempotency_records", "store_answer", is_after=True, counts=lambda result: True
+    ),
     # relay: rows are held, nothing was sent
     "after-claim": Point("outbox.relay", "claim_rows", is_after=True, counts=lambda claim: bool(claim.rows)),
     # relay: the broker has them, the rows do not say so
