@@ -53,7 +53,7 @@ bench-outbox: ## Measure the outbox, the raw floor and peers; LONG=1 adds a mill
 	@scripts/setup.sh --dev
 	@$(BIN)/python -m bench outbox peers $(if $(LONG),long)
 
-bench-chat: ## Measure chat runs beside raw comparisons, 7 minutes; QUICK=1 only sees that it works
+bench-chat: ## Measure chat runs beside raw comparisons, 8 minutes; QUICK=1 only sees that it works
 	@scripts/setup.sh --dev
 	@$(BIN)/python -m bench chat $(if $(QUICK),--quick)
 

@@ -24,17 +24,17 @@ class Effort:
     """How much is done in one run."""
 
     tails: int = 10_000
-    hold_seconds: float = 12
+    hold_seconds: float = 10
     memory_runs: int = 10_000
     memory_step: int = 1000
-    gap_tokens: int = 110
-    throughput_tokens: int = 120
+    gap_tokens: int = 95
+    throughput_tokens: int = 80
     log_tails: int = 2000
     log_tokens: int = 50
     single: int = 15
     bursts: int = 2
-    steady_seconds: float = 8
-    visited: int = 40
+    steady_seconds: float = 6
+    visited: int = 30
 
 
 QUICK = Effort(
@@ -56,6 +56,7 @@ TOKENS_PER_SECOND = 10
 # More than either side can pass on: the model offers 300 / 0.012 = 25,000 tokens a second.
 SATURATING_DELAY_MS = 12
 USERS = 300
+_MODEL_GAP_TOKENS = 75
 
 
 class ChatBench:
@@ -179,7 +180,7 @@ class ChatBench:
                 server,
                 runs=RUNS_AT_ONCE,
                 per_second=TOKENS_PER_SECOND,
-                tokens=self._effort.gap_tokens,
+                tokens=self._effort.gap_tokens if name == "gaps" else _MODEL_GAP_TOKENS,
                 ramp_seconds=4,
                 pid=server.pid,
             )

@@ -28,7 +28,7 @@ async def measure_idle(
         wanted = [request("GET", path, token=target.user(number)) for number, path in enumerate(paths)]
     else:
         wanted = [request("GET", "/idle")]
-    await asyncio.sleep(_QUIET_SECONDS)
+    await asyncio.sleep(_QUIET_SECONDS if target.kind == "product" else 0)
     before, connections = proc.rss_mb(pid), proc.connection_count(pid, database_port)
     started = time.monotonic()
     opened = await _open(target.port, [wanted[number % len(wanted)] for number in range(tails)])
