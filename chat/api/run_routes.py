@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from django.utils.translation import gettext
 from rest_framework.exceptions import UnsupportedMediaType
 
 from chat.api.raw_http import (
