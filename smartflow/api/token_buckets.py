@@ -1,8 +1,8 @@
 """Token buckets: in Redis by one script, so that all processes share them; without Redis in this process.
 
-A request takes one token from each of its buckets, or from none; django-ratelimit and limits count in windows, one limit
-a call, so what the first limit counted stays spent when the second refuses. Time is Redis's own, or this process's monotonic one:
-no clock of ours can refill a bucket by a step.
+A request takes one token from each of its buckets, or from none. django-ratelimit and limits count in windows, and one
+limit a call: what the first one counted stays spent when the second refuses. Time is Redis's own, or this process's
+monotonic one: no clock of ours can refill a bucket by a step.
 """
 
 import math
