@@ -117,6 +117,15 @@ class Change:
     new_epoch: int
     had_spoken: bool
     is_cut: bool  # the text is no continuation of what it was
+    owner: str = ""
+    writer: str = ""  # the id of the process that wrote it; the owner's name has it in the middle
+    says_more: bool = False
+
+    @property
+    def is_strangers(self) -> bool:
+        """Whether somebody writes in the owner's place what only the owner may write."""
+        is_owners = (self.says_more and self.new not in TERMINAL) or self.new == "finished"
+        return is_owners and bool(self.writer.strip("0")) and self.writer not in self.owner.split(":")
 
 
 @dataclass(frozen=True)
@@ -423,6 +432,8 @@ def _check_changes(end: End) -> Iterable[Violation]:
             yield Violation("rewritten", f"{change.run_id} was {change.old} and its text changed")
         if change.is_cut:
             yield Violation("cut", f"{change.run_id}: what was kept was given up ({change.old} → {change.new})")
+        if change.is_strangers and change.old not in TERMINAL:
+            yield Violation("two-writers", f"{change.run_id} is {change.owner}'s and process {change.writer} wrote it")
         if change.new_epoch < change.old_epoch:
             yield Violation("epoch", f"{change.run_id} went back to epoch {change.new_epoch}")
         if change.had_spoken and change.new_epoch > change.old_epoch and change.new not in TERMINAL:

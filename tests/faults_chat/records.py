@@ -11,13 +11,17 @@ TABLES = (
     "CREATE TABLE faults_run_changes (id BIGINT AUTO_INCREMENT PRIMARY KEY, run_id VARCHAR(36) NOT NULL, "
     "user_id BIGINT NOT NULL, old VARCHAR(16) NOT NULL, new VARCHAR(16) NOT NULL, old_epoch INT NOT NULL, "
     "new_epoch INT NOT NULL, had_spoken BOOL NOT NULL, is_cut BOOL NOT NULL, owner VARCHAR(64) NOT NULL, "
+    "writer VARCHAR(16) NOT NULL, says_more BOOL NOT NULL, "
     "attempt INT NOT NULL, characters INT NOT NULL, stop_asked BOOL NOT NULL, lease_until DATETIME(6) NULL, "
     "at DATETIME(6) NOT NULL, KEY (user_id)) ENGINE=InnoDB",
     "CREATE TRIGGER faults_note_run AFTER UPDATE ON chat_runs FOR EACH ROW "
     "INSERT INTO faults_run_changes (run_id, user_id, old, new, old_epoch, new_epoch, had_spoken, is_cut, owner, "
-    "attempt, characters, stop_asked, lease_until, at) VALUES (NEW.id, NEW.user_id, OLD.state, NEW.state, OLD.epoch, "
-    "NEW.epoch, OLD.has_spoken, LEFT(NEW.output_text, CHAR_LENGTH(OLD.output_text)) <> OLD.output_text, NEW.owner, "
-    "NEW.attempt, CHAR_LENGTH(NEW.output_text), NEW.stop_requested_at IS NOT NULL, NEW.lease_until, UTC_TIMESTAMP(6))",
+    "writer, says_more, attempt, characters, stop_asked, lease_until, at) "
+    "VALUES (NEW.id, NEW.user_id, OLD.state, NEW.state, OLD.epoch, NEW.epoch, OLD.has_spoken, "
+    "LEFT(NEW.output_text, CHAR_LENGTH(OLD.output_text)) <> OLD.output_text, NEW.owner, "
+    # set by each process on its connections: hooks/chat_injections.py
+    "COALESCE(@faults_pid, 0), NEW.output_text <> OLD.output_text, NEW.attempt, CHAR_LENGTH(NEW.output_text), "
+    "NEW.stop_requested_at IS NOT NULL, NEW.lease_until, UTC_TIMESTAMP(6))",
 )
 RUN_COLUMNS = (
     "id, chat_id, user_id, kind, turn_no, variant_no, is_current, state, COALESCE(is_live, 0), input_text, "
@@ -81,7 +85,8 @@ class Records:
         )
         chats = self._of_users("SELECT chat_id, message_count, tokens_total, turn_count, timeline_seq FROM agent_chats")
         changes = self._of_users(
-            "SELECT run_id, old, new, old_epoch, new_epoch, had_spoken, is_cut FROM faults_run_changes"
+            "SELECT run_id, old, new, old_epoch, new_epoch, had_spoken, is_cut, owner, writer, "
+            "says_more FROM faults_run_changes"
         )
         open_events = self._book.rows(
             f"SELECT event_id, status FROM agent_outbox_messages WHERE {self._open_events}", *self._users
@@ -98,7 +103,7 @@ class Records:
             "users": dict(users),
             "windows": {user: (int(used), int(held)) for user, used, held in windows},
             "open_events": dict(open_events),
-            "changes": [Change(*row[:5], bool(row[5]), bool(row[6])) for row in changes],
+            "changes": [Change(*row[:5], bool(row[5]), bool(row[6]), row[7], row[8], bool(row[9])) for row in changes],
         }
 
     def dump(self) -> str:

@@ -7,8 +7,10 @@ points/<process>.after-begin   a turn is committed and nobody was told
                  before-end, after-end
 """
 
+import os
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from faults_injections import _surround
 
@@ -23,7 +25,20 @@ def _points_of_operations(module: ModuleType) -> None:
     _surround(module, "finish_run", before="before-end", after="after-end")
 
 
+def _signed_connections(module: ModuleType) -> None:
+    """Let the database's triggers know which process writes."""
+    original = module.DatabaseWrapper.init_connection_state
+
+    def init_connection_state(self: Any) -> None:
+        original(self)
+        with self.cursor() as cursor:
+            cursor.execute("SET @faults_pid = %s", [os.getpid()])
+
+    module.DatabaseWrapper.init_connection_state = init_connection_state
+
+
 CHANGES: dict[str, list[Change]] = {
     "chat.operations": [_points_of_operations],
+    "django.db.backends.mysql.base": [_signed_connections],
     "chat.runs.log": [lambda module: _surround(module.RunLog, "say", before="word")],
 }

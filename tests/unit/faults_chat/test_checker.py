@@ -66,7 +66,10 @@ GOOD = End(
     users={7: 52},
     windows={7: (52, 0)},
     open_events={},
-    changes=[Change("r1", "queued", "running", 1, 1, False, False), Change("r1", "running", "finished", 1, 1, 1, 0)],
+    changes=[
+        Change("r1", "queued", "running", 1, 1, False, False),
+        Change("r1", "running", "finished", 1, 1, 1, 0, "vm:17:ab", "17"),
+    ],
 )
 
 
@@ -182,6 +185,11 @@ def test_check_sees_what_a_reader_saw_before_a_snapshot_when_the_model_never_sai
         (replace(GOOD, changes=[Change("r1", "running", "running", 1, 1, True, True)]), "cut"),
         (replace(GOOD, changes=[Change("r1", "running", "running", 2, 1, True, False)]), "epoch"),
         (replace(GOOD, changes=[Change("r1", "running", "running", 1, 2, True, False)]), "executed-again"),
+        (
+            replace(GOOD, changes=[Change("r1", "running", "running", 2, 2, 1, 0, "vm:17:ab", "18", True)]),
+            "two-writers",
+        ),
+        (replace(GOOD, changes=[Change("r1", "running", "finished", 2, 2, 1, 0, "vm:17:ab", "18")]), "two-writers"),
         (replace(GOOD, observed=[Violation("stuck", "…")]), "stuck"),
     ],
 )
