@@ -25,7 +25,7 @@ from chat.operations.ownership import (
 )
 from chat.operations.progress import renew_leases, save_progress
 from chat.operations.records import record_messages, record_snapshots, record_token_adjustments
-from chat.operations.timeline import append_timeline, save_compaction, save_context_stats
+from chat.operations.timeline import append_timeline, save_compaction
 from chat.operations.titles import claim_titles, save_title
 from chat.operations.turns import (
     Claimant,
@@ -73,7 +73,6 @@ __all__ = [
     "renew_leases",
     "request_stop",
     "save_compaction",
-    "save_context_stats",
     "save_progress",
     "save_title",
     "select_variant",

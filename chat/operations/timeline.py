@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
 
-from chat.contracts import ContextStats, Role, StartedRun, TimelineKind
+from chat.contracts import Role, StartedRun, TimelineKind
 from chat.models import AgentChat, AgentTimelineEvent
 from chat.operations.conversations import lock_conversations
 from chat.operations.ownership import SUMMARY_STAGE, RunNotOwned, owned
@@ -86,8 +86,3 @@ def save_compaction(*, run: StartedRun, summary: str, covers_turn: int, tokens: 
             run_id=run.run_id,
         )
         append_timeline(chat=chat, entries=[marker], now=now)
-
-
-def save_context_stats(*, run: StartedRun, stats: ContextStats) -> None:
-    """Keep what the model was last sent, by part. Transaction: one UPDATE; the last one wins."""
-    AgentChat.objects.filter(chat_id=run.conversation_id).update(context_token_stats=asdict(stats))

@@ -1,6 +1,7 @@
 """The timeline: a page is rebuilt from it alone, whatever became of the runs, the messages and the events."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -134,7 +135,7 @@ def test_append_timeline_takes_two_statements(alice, django_assert_num_queries, 
         append_timeline(chat=chat, entries=[note] * entries, now=NOW)
 
 
-# --- save_compaction, save_context_stats
+# --- save_compaction, context stats
 
 
 def test_save_compaction_keeps_the_summary_for_the_next_turn_and_the_messages_as_they_are(alice):
@@ -170,9 +171,7 @@ def test_context_stats_are_those_of_the_last_call_and_nothing_before_the_first(a
     assert queries.find_context_stats(**of) is None
 
     stats = ContextStats(msg0=10, msg1=20, msg3=5, total=35, budget=80000)
-    operations.save_context_stats(run=run, stats=stats)
-    assert queries.find_context_stats(**of) == stats
-    operations.finish_run(run=run, result=result(), now=NOW)
+    operations.finish_run(run=run, result=replace(result(), stats=stats), now=NOW)
     assert queries.find_context_stats(**of) == stats
 
     with pytest.raises(ConversationNotFound):

@@ -1,5 +1,6 @@
 """How a run begins: what is written together, what is refused, and that variants and continuations keep the books."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -121,8 +122,8 @@ def test_begin_turn_holds_what_the_turn_may_cost(alice):
 
 def test_begin_turn_guesses_by_what_the_conversation_took_last_time(alice):
     first = ask(alice, now=NOW)
-    operations.save_context_stats(run=first, stats=ContextStats(msg1=3000, total=3000, budget=80000))
-    operations.finish_run(run=first, result=result(), now=NOW)  # an answer of 4 tokens
+    stats = ContextStats(msg1=3000, total=3000, budget=80000)
+    operations.finish_run(run=first, result=replace(result(), stats=stats), now=NOW)  # an answer of 4 tokens
 
     second = ask(alice, conversation_id=first.conversation_id, now=NOW)
 

@@ -1,5 +1,6 @@
 """The chat routes that Django serves: codes, shapes, and that Bob sees nothing."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -139,7 +140,8 @@ def test_context_stats_are_null_before_the_first_call_and_then_told_by_part(alic
     query = {"conversation_id": run.conversation_id}
     assert alice_client.get(STATS, query).json() == {"status": "10000", "info": "success", "data": None}
 
-    operations.save_context_stats(run=run, stats=ContextStats(msg0=1, msg1=2, msg3=4, total=7, budget=80000))
+    stats = ContextStats(msg0=1, msg1=2, msg3=4, total=7, budget=80000)
+    operations.finish_run(run=run, result=replace(result(), stats=stats), now=utc_now())
 
     data = alice_client.get(STATS, query).json()["data"]
     assert data == {"msg0": 1, "msg1": 2, "msg2": 0, "msg3": 4, "total": 7, "budget": 80000}
