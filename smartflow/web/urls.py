@@ -3,5 +3,6 @@
 from django.urls import path
 
 from smartflow.web.dashboard import overview
+from smartflow.web.sign_in import sign_in
 
-urlpatterns = [path("overview/", overview, name="admin_overview")]
+urlpatterns = [path("login/", sign_in), path("overview/", overview, name="admin_overview")]

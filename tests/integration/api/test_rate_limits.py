@@ -116,6 +116,17 @@ def test_registering_is_limited_by_address(kept_in, limit, anonymous):
     assert statuses(answers) == [(201, "10000"), (429, "40033")]
 
 
+def test_the_admin_is_no_way_around_the_limits_of_signing_in(kept_in, limit, anonymous, alice):
+    limit(auth=100, auth_name=2)
+    page = "/admin/login/"
+    sent = {"username": "alice", "password": "wrong"}
+    answers = [anonymous.post(page, sent), login(anonymous), anonymous.post(page, sent)]
+    assert [answer.status_code for answer in answers] == [200, 401, 429]
+    assert 1790 <= int(answers[2]["Retry-After"]) <= 1800
+    assert answers[2].content.decode().startswith("Too many requests")
+    assert anonymous.get(page).status_code == 200
+
+
 def test_what_a_client_claims_about_its_address_does_not_count(kept_in, limit, anonymous):
     limit(auth=1, auth_name=100)
     answers = [login(anonymous, **{"X-Forwarded-For": f"203.0.113.{number}"}) for number in range(2)]
