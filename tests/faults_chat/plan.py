@@ -215,8 +215,8 @@ def _draw_fault(dice: random.Random, kind: str, scale: Scale, mode: str) -> Faul
     owners = WEBS if mode == "web" else EXECUTORS
     target = dice.choice(WEBS + owners + owners)
     short = dice.uniform(0.1, 1.5)
-    # another takes a run over between one and three seconds behind the lease: wake up before, meanwhile and after
-    beyond_lease = scale.lease_seconds + dice.uniform(0.3, 3.5)
+    # another takes a run over between one and three seconds behind the lease: wake up about then
+    beyond_lease = scale.lease_seconds + dice.uniform(1.0, 3.0)
     point, times = dice.choice(FREEZE_POINTS if kind == "freeze-at-point" else POINTS), dice.choice((1, 1, 2))
     if point == "word":
         times = dice.choice((1, 1, 2, 5, 20, 60))
