@@ -218,6 +218,8 @@ class Crew:
         if not self.is_running(name):
             raise EndedBeforeReady(f"{name} ended before it was ready:\n{self.log_tail(name)}")
         member = self._members[name]
+        if not member.log.exists():
+            return False  # born this instant
         with member.log.open("rb") as log:
             log.seek(member.log_start)
             return self.ready.get(member.role, "").encode() in log.read()
