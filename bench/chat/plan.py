@@ -27,7 +27,7 @@ class Effort:
     hold_seconds: float = 10
     memory_runs: int = 10_000
     memory_step: int = 1000
-    gap_tokens: int = 95
+    gap_tokens: int = 120
     throughput_tokens: int = 80
     log_tails: int = 2000
     log_tokens: int = 50
@@ -42,7 +42,7 @@ QUICK = Effort(
     hold_seconds=6,
     memory_runs=400,
     memory_step=40,
-    gap_tokens=80,
+    gap_tokens=110,
     throughput_tokens=60,
     log_tails=400,
     log_tokens=20,
@@ -56,7 +56,7 @@ TOKENS_PER_SECOND = 10
 # More than either side can pass on: the model offers 300 / 0.012 = 25,000 tokens a second.
 SATURATING_DELAY_MS = 12
 USERS = 300
-_MODEL_GAP_TOKENS = 75
+_MODEL_GAP_TOKENS = 60
 
 
 class ChatBench:
@@ -68,6 +68,7 @@ class ChatBench:
         self._may_go_on = may_go_on
         self._load = load
         self._found: dict[str, list[dict[str, Any]]] = {}
+        self._failures: list[str] = []
         self._stage: Stage
         self._model: Server
 
@@ -86,6 +87,8 @@ class ChatBench:
                 self._load.look()
                 if not self._may_go_on():
                     break
+            if self._failures:
+                raise BenchFailed("\n".join(["some figures failed:", *self._failures]))
 
     def found(self) -> dict[str, Any]:
         """Return every run's figures until now, and their medians."""
@@ -93,8 +96,17 @@ class ChatBench:
             "runs": {name: len(found) for name, found in self._found.items()},
             "figures": {name: medians(found) for name, found in self._found.items() if name not in _SERIES},
             "single_runs": self._found,
+            "failures": self._failures,
             "load": self._load.report(),
         }
+
+    def _attempt(self, step: Callable[..., None], *servers: Server) -> None:
+        """Measure something; what fails has no figure, and the others go on."""
+        try:
+            step(*servers)
+        except BenchFailed as error:
+            print(f"  FAILED {error}", flush=True)
+            self._failures.append(str(error).splitlines()[1 if "\n" in str(error) else 0])
 
     def _add(self, name: str, figures: dict[str, Any]) -> None:
         self._found.setdefault(name, []).append(figures)
@@ -121,7 +133,7 @@ class ChatBench:
                         )
                     )
             for _ in range(self._runs if "idle" in parts else 0):
-                self._measure_idle(home)
+                self._attempt(self._measure_idle, home)
             for name, figures in series.items():
                 self._add(name, figures())
 
@@ -153,10 +165,10 @@ class ChatBench:
             floor = exits.enter_context(self._stage.floor(self._model))
             for name, step in steps.items():
                 if name in parts:
-                    step(web, floor)
+                    self._attempt(step, web, floor)
             if "visits" in parts:
                 other = exits.enter_context(self._stage.web(self._model))
-                self._measure_visits(web, other, floor)
+                self._attempt(self._measure_visits, web, other, floor)
             for server in (web, floor):
                 server.process.check_alive()
 
@@ -181,7 +193,7 @@ class ChatBench:
                 runs=RUNS_AT_ONCE,
                 per_second=TOKENS_PER_SECOND,
                 tokens=self._effort.gap_tokens if name == "gaps" else _MODEL_GAP_TOKENS,
-                ramp_seconds=4,
+                ramp_seconds=6 if name == "gaps" else 2,
                 pid=server.pid,
             )
             self._add(name, figures)

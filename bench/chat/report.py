@@ -19,6 +19,10 @@ class Goal:
     value: Callable[[Found], float]
     is_least: bool = False
 
+    def missing(self) -> tuple[object, ...]:
+        """Return the goal without a figure."""
+        return self.words, f"{'≥' if self.is_least else '≤'} {self.reach}", None, "not measured"
+
     def row(self, found: Found) -> tuple[object, ...]:
         """Return the goal beside what was measured."""
         value = self.value(found)
@@ -86,7 +90,7 @@ GOALS = (
 def show_chat(found: dict[str, Any]) -> str:
     """Return the tables of goals and of comparisons."""
     rows: list[tuple[object, ...]] = [("goal", "reach", "measured", "reached")]
-    rows += [goal.row(found) for goal in GOALS if goal.needs in found["single_runs"]]
+    rows += [goal.row(found) if goal.needs in found["single_runs"] else goal.missing() for goal in GOALS]
     runs = ", ".join(sorted({str(count) for name, count in found["runs"].items() if not name.startswith("memory")}))
     parts = [table(*rows) + f"\n\nMedians of {runs} runs."]
     figures = found["figures"]
