@@ -6,7 +6,15 @@ import pytest
 from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from smartflow.api.idempotency_records import KEPT, StoredAnswer, claim_key, prune_records, store_answer
+from smartflow.api import idempotency_records
+from smartflow.api.idempotency_records import (
+    KEPT,
+    StillInProgress,
+    StoredAnswer,
+    claim_key,
+    prune_records,
+    store_answer,
+)
 from smartflow.api.models import IdempotencyRecord
 from smartflow.kernel.clock import utc_now
 from tests.integration.api import idempotent_views
@@ -189,6 +197,19 @@ def test_a_commit_whose_answer_is_lost_is_found_by_the_repetition(alice, alice_c
     answer = send(alice_client)
     assert (answer.status_code, answer["X-Idempotency-Replayed"]) == (201, "true")
     assert count_of(alice.id) == 1
+
+
+def test_who_looked_before_another_took_over_takes_nothing_from_it(alice, monkeypatch):
+    asked = {"user_id": alice.id, "key": "k", "fingerprint": "f", "now": utc_now()}
+    claim_key(**asked)
+    seen_before = IdempotencyRecord.objects.get()
+    asked["now"] = seen_before.lease_until
+    store_answer(claim=claim_key(**asked), status=200, body="{}")
+
+    monkeypatch.setattr(idempotency_records, "_find", lambda user_id, key: seen_before)
+    with pytest.raises(StillInProgress):
+        claim_key(**asked)
+    assert IdempotencyRecord.objects.get().status == 200
 
 
 def test_a_key_can_be_used_again_after_a_day(alice, alice_client):
