@@ -66,7 +66,7 @@ class Task(models.Model):
                 fields=["deleted_at", "is_completed", "priority", "urgency_threshold_at", "user"], name="idx_task_due"
             ),
             # serves: prune, and the admin's lists of open, completed and deleted tasks
-            models.Index(fields=["deleted_at", "is_completed", "created_at", "id"], name="idx_task_state"),
+            models.Index(fields=["deleted_at", "is_completed", "id"], name="idx_task_state"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(priority__in=list(Quadrant)), name="tasks_priority"),

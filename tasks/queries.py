@@ -11,6 +11,7 @@ from django.db.models.lookups import Contains
 from smartflow.kernel.errors import DomainError, Invalid, NotFound
 from smartflow.kernel.text import noop as _
 from tasks.contracts import ClassView, ItemView, Page, Sort, TaskFilter, TaskPage, TaskRow, TaskView
+from tasks.index_hints import read_by
 from tasks.models import Task, TaskClass, TaskItem
 from tasks.revisions import read_through
 from tasks.urgency import PROMOTIONS, effective_priority
@@ -153,12 +154,14 @@ def _by_age(own: QuerySet[Task], page: Page) -> list[tuple[Any, ...]]:
     if page.cursor:
         own = own.filter(_beyond("created_at", micros or 0, last_id, is_descending=is_newest_first))
     order = ("-created_at", "-id") if is_newest_first else ("created_at", "id")
+    own = read_by(own, index="idx_task_user_list")
     return list(own.order_by(*order).values_list(*COLUMNS)[: page.limit + 1])
 
 
 def _by_deadline(own: QuerySet[Task], page: Page, wanted: TaskFilter) -> list[tuple[Any, ...]]:
     """Read the tasks with a deadline, then, where they end, those without: two ranges of the same index."""
     micros, last_id = _read_cursor(page) if page.cursor else (None, None)
+    own = read_by(own, index="idx_task_user_deadline")
     rows: list[tuple[Any, ...]] = []
     if not page.cursor or micros is not None:
         dated = own.filter(deadline_at__isnull=False)

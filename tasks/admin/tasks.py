@@ -90,8 +90,8 @@ class TaskAdmin(ReadOnlyKeysetAdmin):
         if term:
             return ("-user_id", "-created_at", "-id")
         if state == DELETED:
-            return ("-deleted_at", "-is_completed", "-created_at", "-id")
-        return ("-created_at", "-id") if state in STATES else ("-id",)
+            return ("-deleted_at", "-is_completed", "-id")
+        return super().get_keyset(request)
 
     def find(self, request: HttpRequest, queryset: QuerySet[Task], term: str) -> QuerySet[Task]:
         if term.startswith("#"):

@@ -162,7 +162,7 @@ class Migration(migrations.Migration):
                         fields=["deleted_at", "is_completed", "priority", "urgency_threshold_at", "user"],
                         name="idx_task_due",
                     ),
-                    models.Index(fields=["deleted_at", "is_completed", "created_at", "id"], name="idx_task_state"),
+                    models.Index(fields=["deleted_at", "is_completed", "id"], name="idx_task_state"),
                 ],
                 "constraints": [
                     models.CheckConstraint(

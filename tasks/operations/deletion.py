@@ -61,7 +61,8 @@ def prune_deleted_tasks(*, now: datetime) -> int:
     """
     Delete rows that nobody can bring back any more, at most PRUNED_AT_ONCE; return how many.
 
-    Transaction: one statement, in which a row that came back meanwhile stays. Plan: idx_task_state.
+    Transaction: one statement, in which a row that came back meanwhile stays.
+    Plan:        an index that begins with the moment of the deletion.
     """
     behind = Task.objects.filter(deleted_at__lte=now - _UNDO)
     ids = list(behind.order_by("deleted_at").values_list("pk", flat=True)[:PRUNED_AT_ONCE])

@@ -1,0 +1,37 @@
+"""Makes MariaDB and MySQL read a list from the index that was made for it.
+
+Left to themselves they read a list that runs backwards from its end to the cursor at every page, because an equality on
+the user looks as good to them as the range behind the cursor: page 100 then reads 5,000 rows to show 50.
+"""
+
+from typing import Any, TypeVar
+
+from django.db import connection
+from django.db.models import Model, QuerySet
+from django.db.models.sql.datastructures import BaseTable
+
+_M = TypeVar("_M", bound=Model)
+
+
+class _HintedTable(BaseTable):
+    """The table of a FROM clause with the one index that may be used."""
+
+    index = ""
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        """Return the table with its hint."""
+        sql, params = super().as_sql(compiler, connection)
+        return f"{sql} FORCE INDEX ({self.index})", params
+
+
+def read_by(queryset: QuerySet[_M], *, index: str) -> QuerySet[_M]:
+    """Return the rows read by that index; elsewhere than on MariaDB and MySQL the rows as they come."""
+    if connection.vendor != "mysql":
+        return queryset
+    hinted = queryset.all()
+    table = hinted.model._meta.db_table
+    hinted.query.get_initial_alias()
+    clause = _HintedTable(table, table)
+    clause.index = index
+    hinted.query.alias_map[table] = clause
+    return hinted
