@@ -175,13 +175,17 @@ class RunExecutor:
 
     async def _own(self, live: LiveRun) -> None:
         accept_request_id(live.run.request_id)
-        error_code = ""
-        if live.halt is None:
-            self._saver.add(live)
-            error_code = await self._talk(live)
+        self._saver.add(live)
+        try:
+            error_code = await self._talk(live) if live.halt is None else ""
+            live.is_over = True
+            live.hold.close()
+            # until then the lease is renewed: when many runs end at once, an end waits its turn
+            await self._conclude(live, error_code)
+        finally:
             self._saver.remove(live)
-        live.is_over = True
-        live.hold.close()
+
+    async def _conclude(self, live: LiveRun, error_code: str) -> None:
         if live.halt == Halt.HAND_OVER and not live.has_spoken:
             await self._give_back(live)
         elif live.halt == Halt.LOST or error_code == RunNotOwned.code:

@@ -59,7 +59,7 @@ class RunSaver:
             self._task = loop.create_task(self._work(), name="run-saver", context=fresh_context())
 
     def remove(self, live: LiveRun) -> None:
-        """Leave a run to whoever ends it."""
+        """Keep a run no more: its end is in the database, or it is somebody else's."""
         self._runs.pop(live.run.run_id, None)
         self._urgent.pop(live.run.run_id, None)
         if not self._runs:
@@ -100,7 +100,7 @@ class RunSaver:
                 return
             saves = [(live.run, live.progress()) for live in changed]
             try:
-                lost = await self._database.run(self._write, saves, started_of(silent))
+                lost = await self._database.run_ahead(self._write, saves, started_of(silent))
             except (OperationalError, InterfaceError) as error:
                 self.is_database_away = True
                 logger.info("Progress could not be saved; next try in a second", extra={"error": describe_error(error)})
@@ -120,7 +120,7 @@ class RunSaver:
 
     async def _renew(self, lives: Sequence[LiveRun]) -> frozenset[str]:
         try:
-            return await self._database.run(self._write, [], started_of(lives))
+            return await self._database.run_ahead(self._write, [], started_of(lives))
         except Exception as error:
             logger.info("Leases could not be renewed; next try in a second", extra={"error": describe_error(error)})
             return frozenset()

@@ -1,9 +1,10 @@
 """A run in its executor: how it is saved, stopped, handed over, and what it may cost."""
 
 import asyncio
+import threading
 
 import pytest
-from django.db import DataError
+from django.db import DataError, OperationalError
 
 from chat.contracts import RunState
 from chat.llm.port import ModelCut, ReasoningDelta
@@ -202,6 +203,32 @@ async def test_run_that_cannot_be_written_costs_the_others_no_lease(alice, bob, 
 
     assert {row.state for row in rows} == {RunState.FINISHED}
     assert sorted("".join(row.output_text for row in rows)) == sorted("OneTwo")
+
+
+async def test_lease_is_renewed_while_the_end_waits_for_the_database(alice, monkeypatch):
+    """Many runs that end at once wait for the database's threads; none may look abandoned meanwhile."""
+    may_end = threading.Event()
+
+    def finish_late(**arguments):
+        if not may_end.is_set():
+            raise OperationalError("busy")
+        return finish_run(**arguments)
+
+    monkeypatch.setattr("chat.runs.executor.finish_run", finish_late)
+    model = SteppedModel(["Whole", usage(), END])
+    async with process(model, lease_seconds=2) as bench:
+        run = await bench.run(ask, user=alice)
+        log = bench.executor.start(run)
+        await until(lambda: model.closed == 1)
+        leases = {(await row_of(bench, run)).lease_until}
+        async with asyncio.timeout(10):
+            while len(leases) < 3:
+                await asyncio.sleep(0.02)
+                leases.add((await row_of(bench, run)).lease_until)
+        may_end.set()
+
+        assert (await bench.ended(log)).state == RunState.FINISHED
+        assert (await row_of(bench, run)).state == RunState.FINISHED
 
 
 async def test_cut_answer_is_told_and_charged_by_an_estimate(alice):
