@@ -16,8 +16,8 @@ from typing import Protocol
 import redis
 
 # A Redis that hangs costs one request this long, and then nothing for the rest.
-_CONNECT_SECONDS = 0.2
-_ANSWER_SECONDS = 0.2
+_CONNECT_SECONDS = 0.3
+_ANSWER_SECONDS = 0.5
 _REST_SECONDS = 1.0
 # Larger: more memory. Smaller: a flood of clients makes the process forget who was limited.
 _MOST_BUCKETS = 50_000
