@@ -16,7 +16,7 @@ from chat.operations.timeline import NewEntry, append_timeline
 from chat.operations.variants import RunNotRepeatable, check_quiet, lock_last
 from outbox.database_errors import repeat_on_conflict
 from smartflow.accounts.quota import hold_tokens
-from smartflow.kernel.errors import Conflict
+from smartflow.kernel.errors import Conflict, Unavailable
 from smartflow.kernel.ids import new_uuid
 from smartflow.kernel.text import noop as _
 
@@ -35,7 +35,7 @@ class RunNotContinuable(Conflict):
     message = _("Only the last answer can be continued, and only when it was interrupted.")
 
 
-class TooManyRunsOfUser(Conflict):
+class TooManyRunsOfUser(Unavailable):
     """The user has as many live runs as one may have."""
 
     code = "40033"

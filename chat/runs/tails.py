@@ -15,7 +15,7 @@ from typing import Any
 
 from chat.runs.document import Position
 from chat.runs.log import RunLog
-from smartflow.kernel.errors import Conflict, Unavailable
+from smartflow.kernel.errors import Unavailable
 from smartflow.kernel.sse import PING
 from smartflow.kernel.text import noop as _
 
@@ -39,7 +39,7 @@ class TooManyTails(Unavailable):
     message = _("Too many answers are being read at the moment. Please try again shortly.")
 
 
-class TooManyTailsOfUser(Conflict):
+class TooManyTailsOfUser(Unavailable):
     """The user reads as many answers at once as one may."""
 
     code = "40033"

@@ -20,7 +20,7 @@ from django.utils.translation import gettext
 from smartflow.accounts.contracts import EntryKind
 from smartflow.accounts.models import TokenHold, TokenLedgerEntry, TokenWindow, User
 from smartflow.accounts.quota_window import Week, find_week, find_zone
-from smartflow.kernel.errors import Conflict, Forbidden, Invalid, NotFound
+from smartflow.kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from smartflow.kernel.ids import new_uuid
 from smartflow.kernel.text import noop as _
 
@@ -40,7 +40,7 @@ _TAKE = (
 MOST_TOKENS = 2**31 - 1
 
 
-class QuotaExceeded(Forbidden):
+class QuotaExceeded(Unavailable):
     """The user's window has not that much left."""
 
     code = "40051"

@@ -67,6 +67,7 @@ class TaskListView(APIView):
 class TaskBatchStatusView(APIView):
     """The state of tasks that an old page shows."""
 
+    throttle_group = "read"
     error_codes = ("40004", "40005", "40006")
 
     @extend_schema(request=shapes.BatchStatusRequest, responses={200: shapes.BatchStatusShape}, tags=["task"])
