@@ -7,10 +7,9 @@ from tests.stack import wait_until
 
 
 def test_web_that_ends_hands_a_silent_run_to_another(stack, alice):
-    asked = len(stack.model.seen()["bodies"])
     with stack.second_web() as address, ThreadPoolExecutor() as pool:
         reading = pool.submit(alice.chat, "Think first [[first_ms=3000 tokens=5]]")
-        wait_until(lambda: len(stack.model.seen()["bodies"]) > asked, 10, "a question to the model")
+        wait_until(lambda: stack.model.open_count() == 1, 10, "a question to the model")
         stack.stop("web")
         left = reading.result()
         stopped_at = time.monotonic()
@@ -27,10 +26,9 @@ def test_web_that_ends_hands_a_silent_run_to_another(stack, alice):
 
 
 def test_web_that_is_started_again_answers_what_was_given_back(stack, alice):
-    asked = len(stack.model.seen()["bodies"])
     with ThreadPoolExecutor() as pool:
         reading = pool.submit(alice.chat, "Think first [[first_ms=3000 tokens=5]]")
-        wait_until(lambda: len(stack.model.seen()["bodies"]) > asked, 10, "a question to the model")
+        wait_until(lambda: stack.model.open_count() == 1, 10, "a question to the model")
         stack.restart("web")
         left = reading.result()
 

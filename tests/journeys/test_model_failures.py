@@ -75,7 +75,7 @@ def test_absent_usage_is_estimated_and_marked(stack, alice):
     assert run["is_usage_estimated"] == 1
     assert run["completion_tokens"] >= 36
     assert run["prompt_tokens"] > 0
-    assert books.token_usage == run["total_tokens"] == run["prompt_tokens"] + run["completion_tokens"]
+    assert run["total_tokens"] == run["prompt_tokens"] + run["completion_tokens"] <= books.token_usage
 
 
 def test_thoughts_of_the_model_are_no_part_of_the_answer(stack, alice):

@@ -14,7 +14,7 @@ from outbox.holds import paused_types, release_held_rows, wake_due_rows
 from outbox.models import KeyHold, OutboxMessage, PausedType, Status
 from outbox.registry import blocking_types
 from outbox.shards import shard_of
-from smartflow.events import ChatHistoryPersistRequested
+from smartflow.events import ChatHistoryPersistRequestedV1
 from tests.outbox_rows import EVENT_TYPE, NOW, RecordingTransport, append, change, claim, row_of, run_pass
 
 pytestmark = pytest.mark.django_db
@@ -38,7 +38,7 @@ def is_held(pk: int) -> bool:
 @pytest.fixture
 def skips_dead(monkeypatch):
     """Let the followers of a dead letter of this type go on."""
-    monkeypatch.setattr(ChatHistoryPersistRequested, "blocks_key_when_dead", False)
+    monkeypatch.setattr(ChatHistoryPersistRequestedV1, "blocks_key_when_dead", False)  # and with it the next version
     blocking_types.cache_clear()
     yield
     monkeypatch.undo()
