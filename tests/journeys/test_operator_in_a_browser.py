@@ -6,7 +6,7 @@ import shutil
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.stack import Stack
+from tests.stack import Stack, wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PASSWORD = "operator-journey-9"
@@ -64,11 +64,13 @@ def page(stack: Stack):
 
 def test_operator_watches_a_message_travel(stack, alice, page: Page, tmp_path):
     reply = alice.chat("Watch me travel 🚀")
+    # the question, the answer, the state behind it, and in a moment what the title cost
+    wait_until(lambda: len(stack.books(alice).events) == 4, 15, "the title's event")
     stack.wait_settled(alice, messages=2)
 
     page.goto(f"/admin/outbox/outboxmessage/?q={reply.conversation_id}")
     rows = page.locator("table#result_list tbody tr")
-    expect(rows).to_have_count(2)
+    expect(rows).to_have_count(4)
     expect(rows.first).to_contain_text(re.compile("consumed", re.IGNORECASE))
     rows.last.locator("a").first.click()
     expect(page.locator("body")).to_contain_text("Watch me travel 🚀")
