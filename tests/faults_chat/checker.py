@@ -10,6 +10,7 @@ from tests.faults.plan import Fault
 from tests.faults_chat.plan import DEFAULT_TOKENS, HARMLESS_TO_RUNS, PIECE
 from tests.faults_chat.reading import Reading, Replaced, common_length, read_view
 from tests.faults_chat.visitors import Visit
+from tests.scripted_model.frames import numbered_echo
 
 TERMINAL = ("finished", "failed", "stopped")
 # What a dead owner may have shown and nobody kept: nothing while Redis has it first, but for one that is only slow;
@@ -19,6 +20,7 @@ LOST_SECONDS_WITHOUT_REDIS = 1.5
 INTERRUPTED = ("run_interrupted", "run_not_started")
 # The upstream was asked to break off: what a run may be told then.
 _ECHO = re.compile(r"\A\[\[text=echo ")
+_NUMBERED = re.compile(r"\A\[\[text=echo numbered ")
 # Purposes of calls that are not the answer's.
 _ASIDE = ("title", "compaction", "summary")
 
@@ -44,10 +46,13 @@ class Run:
     completion_tokens: int
     is_estimated: bool
 
-    def whole_text(self) -> str:
-        """What the upstream says when it is let finish."""
+    def whole_text(self, said: str | None = None) -> str:
+        """What the upstream says when it is let finish: each piece tells which request it answers, by what was said."""
         if _ECHO.match(self.input_text):
-            return self.input_text
+            if not _NUMBERED.match(self.input_text):
+                return self.input_text
+            digits = re.match(r"\d{0,4}", self.output_text if said is None else said)
+            return numbered_echo(self.input_text, int((digits[0] if digits else "").ljust(4, "0")))
         return "".join(f"token {number} " for number in range(1, DEFAULT_TOKENS + 1))
 
     @property
@@ -283,7 +288,7 @@ def _check_prefix(end: End, run: Run, device: str, seen: Replaced) -> Iterable[V
     if kept == len(text):
         return
     where = f"{run.id} {device}: {len(text)} characters were seen, {kept} of them are kept ({run.state})"
-    if not run.whole_text().startswith(text):
+    if not run.whole_text(text).startswith(text):
         yield Violation("seen-wrong", f"{where}, and they are not what was said")
     elif seen.is_given_up and seconds > end.lost_seconds:
         yield Violation("executed-again", f"{where}, attempt {run.attempt}; what was seen came within {seconds:.2f} s")

@@ -77,7 +77,7 @@ class Answer:
 
     def directive(self) -> str:
         """What the message says to the upstream."""
-        words = [f"text=echo delay_ms={self.delay_ms} first_ms={self.first_ms} usage={self.usage}"]
+        words = [f"text=echo numbered delay_ms={self.delay_ms} first_ms={self.first_ms} usage={self.usage}"]
         if self.ending != "whole":
             words.append({"error": "error=overloaded"}.get(self.ending, self.ending) + f" after={self.after}")
         return f"[[{' '.join(words)}]]"

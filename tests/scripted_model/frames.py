@@ -21,6 +21,12 @@ class Frames:
     tail: tuple[bytes, ...]
 
 
+def numbered_echo(message: str, number: int) -> str:
+    """Return the text that a numbered echo says in answer to the request of that number, in pieces of 8."""
+    mark = f"{number % 10_000:04d}"
+    return "".join(mark + message[start : start + 4] for start in range(0, len(message), 4))
+
+
 def pieces_of(scenario: Scenario, message: str) -> list[str]:
     """Return the answer as its tokens; joined they are the text."""
     if scenario.text == "echo":

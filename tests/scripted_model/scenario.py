@@ -21,6 +21,7 @@ class Scenario:
     # the answer
     text: str = "tokens"  # tokens: "token 1 token 2 ..." | zh | emoji | echo
     tokens: int = 20
+    numbered: bool = False  # of an echo, each piece says which request it answers: two answers are never the same
     reasoning: int = 0  # so many reasoning chunks first
     reasoning_field: str = "reasoning_content"
     content: str = "text"  # text | list

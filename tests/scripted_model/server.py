@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from chat.memory.titles import INSTRUCTION
-from tests.scripted_model.frames import Frames, answer_text, build_frames, encode
+from tests.scripted_model.frames import Frames, answer_text, build_frames, encode, numbered_echo
 from tests.scripted_model.scenario import Scenario, ScenarioMisspelled, read_scenario
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -115,6 +115,8 @@ class ScriptedServer:
         self, scenario: Scenario, body: dict[str, Any], message: str, receive: Receive, send: Send
     ) -> None:
         echoed = message if scenario.text == "echo" else ""
+        if scenario.numbered:
+            echoed = numbered_echo(echoed, self.request_count)
         wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         frames = build_frames(scenario, body["model"], echoed, _prompt_tokens(body), wants_usage)
         stream = _Stream(scenario, frames, receive, send)
