@@ -31,7 +31,7 @@ COMMANDS = {
 READY_LINES = {"worker": " ready.", "consumer": "Consuming events."}
 START_SECONDS = 60
 # How many invitations a stack has; each costs a millisecond at its start.
-PEOPLE = 150
+PEOPLE = 400
 CRASH_POINTS = ROOT / "tests" / "crash_points"
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
 
