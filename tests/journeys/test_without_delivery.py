@@ -21,10 +21,12 @@ def test_five_turns_without_relay_and_consumer_are_complete_and_counted_later(st
     meta = alice.meta(conversation_id)
     assert meta["message_count"] == 0
     books = stack.books(alice)
-    assert (books.states, books.histories, books.token_usage) == ({"pending": 10}, [], 0)
+    # of each turn the question, the answer and the state behind it
+    assert (books.states, books.histories, books.token_usage) == ({"pending": 15}, [], 0)
 
     stack.start("worker", "consumer")
     settled = stack.wait_settled(alice, messages=10)
-    assert settled.token_usage == sum(run["total_tokens"] for run in books.runs) > 0
+    titles = sum(entry["total_tokens"] for entry in settled.ledger if entry["purpose"] == "title")
+    assert settled.token_usage - titles == sum(run["total_tokens"] for run in books.runs) > 0
     assert alice.meta(conversation_id)["message_count"] == 10
     assert alice.timeline(conversation_id) == timeline
