@@ -164,10 +164,11 @@ def test_a_refused_request_is_named_in_the_document(anonymous):
 
 
 def test_check_rate_lets_no_more_through_at_once_than_there_are(kept_in, limit):
-    limit(agent=50)
-    results = run_at_once(*[lambda: check_rate(group="agent", user_id=1, address="192.0.2.1")] * 120)
-    assert sum(isinstance(result, TooManyRequests) for result in results) == 70
-    assert sorted(result.remaining for result in results if not isinstance(result, Exception)) == list(range(50))
+    limit(agent=20)
+    # Many more connections at once than this would run into the limiter's own short timeouts on a busy machine.
+    results = run_at_once(*[lambda: check_rate(group="agent", user_id=1, address="192.0.2.1")] * 48)
+    assert sum(isinstance(result, TooManyRequests) for result in results) == 28
+    assert sorted(result.remaining for result in results if not isinstance(result, Exception)) == list(range(20))
 
 
 # --- Redis away -------------------------------------------------------------------------------------------------------
