@@ -125,7 +125,7 @@ def test_a_killed_consumer_and_messages_that_come_twice_leave_one_effect_each_in
     publish(1)
     processes.start()
     processes.start()
-    wait_until(lambda: partitions_by_worker() == [1, 2], 40, "a partition for each of two consumers")
+    wait_until(lambda: partitions_by_worker() == [3, 3], 40, "an equal share for each of two consumers")
     publish(3)
     killed = processes.kill()
     killed_at = time.monotonic()
