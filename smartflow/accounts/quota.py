@@ -79,7 +79,9 @@ def hold_tokens(*, user_id: int, hold_id: str, tokens: int, expires_at: datetime
     if not _take(window, hold_id, tokens):
         if TokenHold.objects.filter(pk=hold_id).exists():
             return
-        if not _release_expired(window.id, now) or not _take(window, hold_id, tokens):
+        # Also when nothing was released here: another may have done it while this one waited for the window.
+        _release_expired(window.id, now)
+        if not _take(window, hold_id, tokens):
             raise _refusal(window, tokens, now)
     TokenHold.objects.create(
         hold_id=hold_id, user_id=user_id, window_id=window.id, tokens=tokens, expires_at=expires_at
