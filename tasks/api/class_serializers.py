@@ -4,8 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from smartflow.api.fields import RowId
 from smartflow.api.serializers import StrictSerializer
-from tasks.api.fields import RowId
 from tasks.contracts import ClassDraft, ClassMode, ClassView, ItemDraft, Level, Strategy, SubjectType
 from tasks.operations.class_rules import CONTENT_MAX_CHARACTERS, MOST_ITEMS, NAME_MAX_CHARACTERS
 

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 from django.utils.translation import gettext
 from rest_framework import serializers
 
+from smartflow.api.fields import RowId, UserMoment
 from smartflow.api.serializers import StrictSerializer
-from tasks.api.fields import RowId, UserMoment
 from tasks.contracts import Sort, TaskView
 
 MAX_PAGE_SIZE = 200

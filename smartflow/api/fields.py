@@ -1,4 +1,4 @@
-"""Fields of the task routes."""
+"""Fields that the routes of several apps take: moments and ids."""
 
 from datetime import UTC, datetime
 from typing import Any
