@@ -24,6 +24,7 @@ from smartflow.accounts.tokens import (
     ClaimsInvalid,
     TokenRefused,
     WrongTokenType,
+    issue_access_token,
     issue_pair,
     read_refresh_token,
 )
@@ -193,6 +194,27 @@ def rotate_session(*, refresh_token: str, now: datetime) -> TokenPair:
     if not is_rotated:
         raise _why_not_rotated(claims)
     return pair
+
+
+def prolong_session(*, session_id: str, now: datetime) -> bool:
+    """
+    Let a session that is in use live its whole length again, from now; return whether it lives.
+
+    Transaction: one guarded UPDATE: what has ended stays ended.
+    Twice:       safe.
+    """
+    live = TokenSession.objects.filter(pk=session_id, revoked_at__isnull=True, expires_at__gt=now)
+    return bool(live.update(refreshed_at=now, expires_at=now + settings.REFRESH_TOKEN_LIFETIME))
+
+
+def lend_access_token(*, by: AuthenticatedUser, now: datetime) -> str:
+    """
+    Return an access token of the session that asks, for the scripts of its page.
+
+    Transaction: none; writes nothing.
+    Twice:       each token lives its own quarter of an hour, and no longer than the session.
+    """
+    return issue_access_token(user_id=by.user_id, session_id=by.session_id, now=now)
 
 
 def end_session(*, by: AuthenticatedUser, session_id: str, now: datetime, reason: str = "logout") -> None:

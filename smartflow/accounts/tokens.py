@@ -105,6 +105,13 @@ class RefreshToken(_SignedToken):
     secret_setting = "JWT_REFRESH_SECRET"  # noqa: S105
 
 
+def issue_access_token(*, user_id: int, session_id: str, now: datetime) -> str:
+    """Return a fresh access token alone."""
+    token = AccessToken(now=now)
+    token["user_id"], token["sid"] = user_id, session_id
+    return str(token)
+
+
 def issue_pair(*, user_id: int, session_id: str, now: datetime) -> tuple[TokenPair, str]:
     """Return a fresh pair for the session, and the refresh token's jti that the session must remember."""
     tokens = [kind(now=now) for kind in (AccessToken, RefreshToken)]
