@@ -76,6 +76,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "corsheaders",
+    "django_htmx",
     "smartflow.api",
     "smartflow.accounts",
     "smartflow.observability",

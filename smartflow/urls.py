@@ -13,7 +13,8 @@ handler404 = "smartflow.api.django_errors.page_not_found"
 handler500 = "smartflow.api.django_errors.server_error"
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/api/docs/")),
+    path("", RedirectView.as_view(url="/app/")),
+    path("app/", include("smartflow.web.app.urls")),
     path("admin/", include("smartflow.web.urls")),
     path("admin/", admin.site.urls),
     path("", include("smartflow.observability.health")),

@@ -81,6 +81,6 @@ def test_a_docs_page_tells_the_browser_to_ask_no_other_host(anonymous, page):
     assert "http" not in policy
 
 
-def test_the_root_leads_to_the_docs(anonymous):
+def test_the_root_leads_to_the_page(anonymous):
     answer = anonymous.get("/")
-    assert (answer.status_code, answer["Location"]) == (302, "/api/docs/")
+    assert (answer.status_code, answer["Location"]) == (302, "/app/")
