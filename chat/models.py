@@ -10,6 +10,18 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from chat.contracts import ChatStatus, RunKind, RunState
+from chat.memory_models import MemoryAuditLog, MemoryItem, MemorySettings
+
+__all__ = [
+    "AgentChat",
+    "AgentStateSnapshot",
+    "AgentTimelineEvent",
+    "ChatHistory",
+    "ChatRun",
+    "MemoryAuditLog",
+    "MemoryItem",
+    "MemorySettings",
+]
 
 
 class AgentChat(models.Model):

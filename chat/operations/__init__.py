@@ -1,9 +1,10 @@
-"""Every write of conversations and runs.
+"""Every write of conversations, runs and the long-term memory.
 
 Whoever writes entries or events of a conversation locks its row first and holds it to the commit: that makes the order
 of ids the order of commits, which is what the timeline and the outbox keep.
 """
 
+from chat.memory_queries import MemoryNotFound
 from chat.operations.conversations import ConversationTitleInvalid, change_conversation, delete_conversation
 from chat.operations.endings import (
     INTERRUPTED,
@@ -16,6 +17,15 @@ from chat.operations.endings import (
     release_run,
     request_stop,
 )
+from chat.operations.memory_items import (
+    MemoryChangeEmpty,
+    MemoryDeleted,
+    change_memory_item,
+    create_memory_item,
+    delete_memory_item,
+    restore_memory_item,
+)
+from chat.operations.memory_settings import change_memory_switches
 from chat.operations.ownership import (
     RunNotOwned,
     WaitingRun,
@@ -44,6 +54,9 @@ __all__ = [
     "Claimant",
     "ConversationNotFound",
     "ConversationTitleInvalid",
+    "MemoryChangeEmpty",
+    "MemoryDeleted",
+    "MemoryNotFound",
     "RecoveredText",
     "RunAlreadyLive",
     "RunNotContinuable",
@@ -57,9 +70,13 @@ __all__ = [
     "begin_turn",
     "begin_variant",
     "change_conversation",
+    "change_memory_item",
+    "change_memory_switches",
     "claim_run",
     "claim_titles",
+    "create_memory_item",
     "delete_conversation",
+    "delete_memory_item",
     "end_orphaned_run",
     "end_orphaned_runs",
     "finish_run",
@@ -72,6 +89,7 @@ __all__ = [
     "release_run",
     "renew_leases",
     "request_stop",
+    "restore_memory_item",
     "save_compaction",
     "save_progress",
     "save_title",
