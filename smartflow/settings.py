@@ -269,6 +269,10 @@ CHAT_MAX_TAILS_OF_USER = ENV.integer("CHAT_MAX_TAILS_OF_USER", 20, low=1, high=1
 CHAT_SLOW_READER_SECONDS = ENV.number("CHAT_SLOW_READER_SECONDS", 20, low=0.5, high=900, example="20")
 CHAT_RUN_LEASE_SECONDS = ENV.integer("CHAT_RUN_LEASE_SECONDS", 12, low=3, high=600, example="12")
 
+# --- tasks ------------------------------------------------------------------------------------------------------------
+# How long before its deadline an open task is told of. Longer tells earlier; what was told is not told again.
+TASK_DUE_SOON = timedelta(hours=ENV.integer("TASK_DUE_SOON_HOURS", 24, low=1, high=720, example="24"))
+
 # --- the HTTP edge ----------------------------------------------------------------------------------------------------
 ACCESS_TOKEN_LIFETIME = timedelta(minutes=15)
 REFRESH_TOKEN_LIFETIME = timedelta(days=7)

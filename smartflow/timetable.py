@@ -27,6 +27,7 @@ TIMETABLE: dict[str, dict[str, Any]] = {
     "end-orphaned-runs": _every(3.0, "chat.jobs.end_orphaned_runs"),
     "make-titles": _every(2.0, "chat.jobs.make_titles"),
     "promote-due-tasks": _every(30.0, "tasks.jobs.promote_due_tasks"),
+    "tell-due-soon": _every(30.0, "tasks.jobs.tell_due_soon"),
     "prune-deleted-tasks": _every(3600.0, "tasks.jobs.prune_deleted_tasks"),
     "release-expired-holds": _every(30.0, "smartflow.accounts.jobs.release_expired_holds"),
     "check-ledger": _nightly(time(3, 30), "chat.jobs.check_ledger"),  # the installation's time

@@ -45,6 +45,8 @@ class Task(models.Model):
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     deleted_at = models.DateTimeField(null=True, blank=True)
+    # When it was told that this deadline is near; NULL again as soon as the deadline is another.
+    due_soon_told_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         db_table = "tasks"
@@ -64,6 +66,11 @@ class Task(models.Model):
             # serves: the sweep of what became urgent, which leaves the range by being promoted
             models.Index(
                 fields=["deleted_at", "is_completed", "priority", "urgency_threshold_at", "user"], name="idx_task_due"
+            ),
+            # serves: the sweep of near deadlines, which leave the range by being told
+            models.Index(
+                fields=["deleted_at", "is_completed", "due_soon_told_at", "deadline_at", "user"],
+                name="idx_task_due_soon",
             ),
             # serves: prune, and the admin's lists of open, completed and deleted tasks
             models.Index(fields=["deleted_at", "is_completed", "id"], name="idx_task_state"),

@@ -106,6 +106,22 @@ def list_users_with_due_tasks(*, now: datetime, limit: int) -> list[int]:
     return sorted(users)
 
 
+def list_due_soon(*, now: datetime, until: datetime, limit: int) -> list[tuple[int, int]]:
+    """
+    Return (user id, task id) of open tasks with a deadline behind `now` and up to `until` that nobody was told of.
+
+    Order: the nearest deadline first. Plan: a range of idx_task_due_soon, and nothing else.
+    """
+    near = Task.objects.filter(
+        deleted_at__isnull=True,
+        is_completed=False,
+        due_soon_told_at__isnull=True,
+        deadline_at__gt=now,
+        deadline_at__lte=until,
+    )
+    return list(near.order_by("deadline_at", "user_id", "id").values_list("user_id", "id")[:limit])
+
+
 def quadrant_condition(*, quadrant: int, now: datetime) -> Q:
     """Return the condition of the tasks that urgency.effective_priority puts into the quadrant."""
     is_due = Q(is_completed=False, urgency_threshold_at__isnull=False, urgency_threshold_at__lte=now)

@@ -66,7 +66,7 @@ class TaskItemDeleted(TaskFact):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskItemDueSoon(TaskFact):
-    """A task's deadline is near. Nothing appends it yet: how near belongs to the notifications that will ask for it."""
+    """An open task's deadline is near: told once for each deadline, before it has passed. `changed` is empty."""
 
     event_type = "task.item.due_soon"
     event_version = 1

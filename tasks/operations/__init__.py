@@ -16,6 +16,7 @@ from tasks.operations.classes import (
 )
 from tasks.operations.completion import TaskNotCompleted, complete_task, undo_complete_task
 from tasks.operations.deletion import TaskAlreadyDeleted, delete_task, prune_deleted_tasks, restore_task
+from tasks.operations.due_soon import tell_due_soon
 from tasks.operations.edits import NothingToChange, PriorityInvalid, TaskTitleInvalid, create_task, update_task
 from tasks.operations.promotion import promote_due_tasks, promote_urgent_tasks, request_promotion
 from tasks.operations.reading import show_page, show_tasks
@@ -50,6 +51,7 @@ __all__ = [
     "restore_task",
     "show_page",
     "show_tasks",
+    "tell_due_soon",
     "undo_complete_task",
     "update_task",
 ]

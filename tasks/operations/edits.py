@@ -86,11 +86,13 @@ def update_task(*, user_id: int, task_id: int, change: TaskChange, now: datetime
         if row is None:
             raise TaskNotFound
         changed = _assign(row, values)
+        if "deadline_at" in changed:
+            row.due_soon_told_at = None
         if "priority" in values and "urgency_threshold_at" not in values and _is_due(row, now):
             changed |= _assign(row, {"urgency_threshold_at": None})
         if changed:
             row.updated_at = now
-            row.save(update_fields=[*changed, "updated_at"])
+            row.save(update_fields=[*changed, "due_soon_told_at", "updated_at"])
             append_facts(kind=TaskItemChanged, tasks=[row], changed=sorted(changed), now=now)
         return get_task(user_id=user_id, task_id=task_id, now=now)
 

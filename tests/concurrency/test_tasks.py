@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
@@ -73,6 +74,31 @@ def test_promotions_at_once_promote_once(alice):
 
     assert sorted(outcomes) == [0, 0, 0, 0, 0, 5]
     assert told("task.item.changed") == 5
+
+
+def test_workers_at_once_tell_of_a_near_deadline_once(alice, bob):
+    for user in (alice, bob):
+        for hour in range(1, 6):
+            add_task(user, deadline_at=NOW + timedelta(hours=hour))
+
+    outcomes = run_at_once(*[lambda: operations.tell_due_soon(within=timedelta(days=1), now=NOW)] * 4)
+
+    assert sum(outcomes) == 10, outcomes
+    assert told("task.item.due_soon") == 10
+
+
+def test_complete_and_tell_due_soon_at_once_never_tell_of_what_is_completed(alice):
+    for _ in range(10):
+        task_id = add_task(alice, deadline_at=NOW + timedelta(hours=1))
+        run_at_once(
+            lambda task_id=task_id: operations.complete_task(user_id=alice.pk, task_id=task_id, now=NOW),
+            lambda: operations.tell_due_soon(within=timedelta(days=1), now=NOW),
+        )
+        kinds = OutboxMessage.objects.filter(payload__contains=f'"task_id":{task_id},').order_by("id")
+        assert list(kinds.values_list("biz_type", flat=True))[1:] in (
+            ["task.item.completed"],
+            ["task.item.due_soon", "task.item.completed"],
+        )
 
 
 def test_readers_at_once_ask_once(alice):

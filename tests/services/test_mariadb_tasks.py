@@ -117,6 +117,23 @@ def test_sweep_is_answered_from_its_index_alone(alice):
         assert "filesort" not in plan["Extra"], plan
 
 
+def test_near_deadlines_are_found_by_their_index_alone_and_told_ones_are_not_read_again(alice):
+    def near():
+        return queries.list_due_soon(now=NOW, until=NOW + timedelta(minutes=600), limit=100)
+
+    with CaptureQueriesContext(connection) as captured:
+        found, touched = rows_read(near)
+    assert (len(found), touched < 110) == (100, True), touched
+    for plan in plans(captured, r"FROM `tasks`"):
+        assert plan["key"] == "idx_task_due_soon", plan
+        assert "Using index" in plan["Extra"], plan
+        assert "filesort" not in plan["Extra"], plan
+
+    Task.objects.update(due_soon_told_at=NOW)
+    found, touched = rows_read(near)
+    assert (found, touched < 10) == ([], True), touched
+
+
 def test_prune_finds_what_it_deletes_by_its_index(alice):
     operations.prune_deleted_tasks(now=NOW)
 
