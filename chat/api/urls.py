@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from chat.api import stream_views, views
+from chat.api import memory_views, stream_views, views
 
 urlpatterns = [
     path("agent/chat", stream_views.ChatView.as_view(), name="chat"),
@@ -17,4 +17,8 @@ urlpatterns = [
     path("agent/runs/<uuid:run_id>/variants", views.VariantsView.as_view(), name="run-variants"),
     path("agent/runs/<uuid:run_id>/select", views.SelectVariantView.as_view(), name="run-select"),
     path("agent/conversations/<uuid:conversation_id>", views.ConversationView.as_view(), name="conversation"),
+    path("memory/items", memory_views.MemoryItemsView.as_view(), name="memory-items"),
+    path("memory/items/<str:item_id>", memory_views.MemoryItemView.as_view(), name="memory-item"),
+    path("memory/items/<str:item_id>/restore", memory_views.MemoryRestoreView.as_view(), name="memory-restore"),
+    path("memory/settings", memory_views.MemorySettingsView.as_view(), name="memory-settings"),
 ]
