@@ -10,14 +10,17 @@ from tasks.contracts import ClassMode, ItemStatus, Level, Quadrant, Strategy, Su
 
 class TaskRevision(models.Model):
     """
-    Which state a user's tasks are in; every change gives it another value, in the transaction of the change.
+    Which state a user's tasks are in, and their task classes; every change gives the one or the other another value,
+    in the transaction of the change.
 
-    Writers take the row first. That makes the order of a user's events the order of their commits, and a copy of the
-    tasks that was made under an older value is never looked up again, whoever wrote and whether Redis was there.
+    Writers take the row first. That makes the order of a user's events the order of their commits, and a copy that was
+    made under an older value is never looked up again, whoever wrote and whether Redis was there.
     """
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="+")
-    revision = models.CharField(max_length=36)
+    revision = models.CharField(max_length=36, default="")
+    # A default of the database's, too: while a release is rolled out, older processes insert without it.
+    class_revision = models.CharField(max_length=36, default="", db_default="")
 
     class Meta:
         db_table = "task_revisions"

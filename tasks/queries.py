@@ -1,6 +1,6 @@
 """Every read of tasks and task classes. What users ask takes their id: what is another user's does not exist here."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,8 +12,8 @@ from smartflow.kernel.errors import DomainError, Invalid, NotFound
 from smartflow.kernel.text import noop as _
 from tasks.contracts import ClassView, ItemView, Page, Sort, TaskFilter, TaskPage, TaskRow, TaskView
 from tasks.index_hints import read_by
-from tasks.models import Task, TaskClass, TaskItem
-from tasks.revisions import read_through
+from tasks.models import Task, TaskClass, TaskItem, TaskRevision
+from tasks.revisions import CLASSES, read_through
 from tasks.urgency import PROMOTIONS, effective_priority
 
 COLUMNS = (
@@ -122,6 +122,28 @@ def list_due_soon(*, now: datetime, until: datetime, limit: int) -> list[tuple[i
     return list(near.order_by("deadline_at", "user_id", "id").values_list("user_id", "id")[:limit])
 
 
+def count_open(*, user_id: int, quadrant: int, now: datetime, most: int) -> int:
+    """Return how many open tasks stand in the quadrant; counts no further than `most`."""
+    own = _own(user_id).filter(quadrant_condition(quadrant=quadrant, now=now), is_completed=False)
+    return own.order_by()[:most].count()
+
+
+def find_next_shift(*, user_id: int, now: datetime) -> datetime | None:
+    """Return when the next of the user's tasks becomes urgent. Plan: a range of idx_task_user_urgency."""
+    coming = _own(user_id).filter(is_completed=False, priority__in=list(PROMOTIONS), urgency_threshold_at__gt=now)
+    return coming.order_by("urgency_threshold_at").values_list("urgency_threshold_at", flat=True).first()
+
+
+def find_revision(*, user_id: int) -> str:
+    """Return which state the user's tasks are in; "" before the first change. Read it before the tasks it tells of."""
+    return list_revisions(user_ids=[user_id]).get(user_id, "")
+
+
+def list_revisions(*, user_ids: Collection[int]) -> dict[int, str]:
+    """Return the revisions of those users who have one. Plan: one query by primary key."""
+    return dict(TaskRevision.objects.filter(pk__in=user_ids).values_list("user_id", "revision"))
+
+
 def quadrant_condition(*, quadrant: int, now: datetime) -> Q:
     """Return the condition of the tasks that urgency.effective_priority puts into the quadrant."""
     is_due = Q(is_completed=False, urgency_threshold_at__isnull=False, urgency_threshold_at__lte=now)
@@ -132,12 +154,30 @@ def quadrant_condition(*, quadrant: int, now: datetime) -> Q:
 
 
 def list_classes(*, user_id: int) -> list[ClassView]:
-    """Return the user's task classes without their items, the newest first, at most CLASSES_SHOWN."""
-    return [_class_view(row) for row in TaskClass.objects.filter(user_id=user_id).order_by("-id")[:CLASSES_SHOWN]]
+    """
+    Return the user's task classes without their items, the newest first, at most CLASSES_SHOWN.
+
+    Shape: from the copy in the cache where there is one.
+    """
+    own = TaskClass.objects.filter(user_id=user_id).order_by("-id")[:CLASSES_SHOWN]
+    return list(read_through(user_id=user_id, of=CLASSES, read=lambda: [_class_view(row) for row in own]))
 
 
 def get_class(*, user_id: int, task_class_id: int) -> ClassView:
-    """Return one of the user's task classes with its items in order. Raises: TaskClassNotFound."""
+    """
+    Return one of the user's task classes with its items in order, from the copy in the cache where there is one.
+
+    Raises: TaskClassNotFound.
+    """
+
+    def read() -> list[ClassView]:
+        return [read_class(user_id=user_id, task_class_id=task_class_id)]
+
+    return read_through(user_id=user_id, of=CLASSES, name=str(task_class_id), read=read)[0]
+
+
+def read_class(*, user_id: int, task_class_id: int) -> ClassView:
+    """Return the same from the database, to whoever has just written it. Raises: TaskClassNotFound."""
     row = TaskClass.objects.filter(pk=task_class_id, user_id=user_id).first()
     if row is None:
         raise TaskClassNotFound

@@ -1,7 +1,7 @@
 """Every write of tasks and task classes.
 
-Whoever writes a user's tasks takes their revision first, whoever writes a class's items locks its row first, and both
-hold it to the commit: that makes the order of events the order of commits.
+Whoever writes a user's tasks or task classes takes their revision first and holds it to the commit: that makes the
+order of events the order of commits, and leaves no reader with an old copy.
 """
 
 from tasks.operations.class_rules import AutoNeedsDates, ClassFieldInvalid, ClassFieldMissing, DatesReversed

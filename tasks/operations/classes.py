@@ -1,8 +1,8 @@
 """Task classes and their items: adding, changing as a difference, deleting.
 
-Whoever writes a class's items locks its row first. What a deletion takes away is told in the same transaction, by
-`task.class_items.deleted` and by the return value: the timetable cleans up after the one, and in the same transaction
-with the other (docs/adr/0013).
+Whoever writes a user's classes takes their revision first, and whoever writes a class's items then locks its row. What
+a deletion takes away is told in the same transaction, by `task.class_items.deleted` and by the return value: the
+timetable cleans up after the one, and in the same transaction with the other (docs/adr/0013).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ from smartflow.kernel.text import noop as _
 from tasks.contracts import ClassDraft, ClassView, DeletedItems, ItemDraft, ItemStatus
 from tasks.models import TaskClass, TaskItem
 from tasks.operations.class_rules import check_draft
-from tasks.queries import TaskClassNotFound, get_class
+from tasks.queries import TaskClassNotFound, read_class
+from tasks.revisions import CLASSES, take_revision
 
 # Where items stand while others take their places. The database checks the order row by row, so that a place must be
 # free when it is taken; nobody else sees this, and a class never has so many items.
@@ -59,10 +60,11 @@ def add_class(*, user_id: int, draft: ClassDraft, now: datetime) -> ClassView:
     check_draft(draft=draft)
     row = TaskClass(user_id=user_id, created_at=now)
     with transaction.atomic():
+        take_revision(user_id=user_id, of=CLASSES)
         _assign(row, draft, now)
         row.save(force_insert=True)
         _place(row, [], _in_order(draft.items), now)
-        return get_class(user_id=user_id, task_class_id=row.pk)
+        return read_class(user_id=user_id, task_class_id=row.pk)
 
 
 def change_class(*, user_id: int, task_class_id: int, draft: ClassDraft, now: datetime) -> ClassView:
@@ -75,6 +77,7 @@ def change_class(*, user_id: int, task_class_id: int, draft: ClassDraft, now: da
     """
     check_draft(draft=draft)
     with transaction.atomic():
+        take_revision(user_id=user_id, of=CLASSES)
         row = _lock(user_id, task_class_id)
         if row is None:
             raise TaskClassNotFound
@@ -84,7 +87,7 @@ def change_class(*, user_id: int, task_class_id: int, draft: ClassDraft, now: da
         kept = {item.id for item in draft.items if item.id is not None}
         _delete_items(row, [item.pk for item in items if item.pk not in kept], now)
         _place(row, [item for item in items if item.pk in kept], _in_order(draft.items), now)
-        return get_class(user_id=user_id, task_class_id=task_class_id)
+        return read_class(user_id=user_id, task_class_id=task_class_id)
 
 
 def delete_item(*, user_id: int, task_item_id: int, now: datetime) -> DeletedItems:
@@ -95,6 +98,7 @@ def delete_item(*, user_id: int, task_item_id: int, now: datetime) -> DeletedIte
     Twice:       raises. Raises: TaskItemNotFound.
     """
     with transaction.atomic():
+        take_revision(user_id=user_id, of=CLASSES)
         owner = TaskItem.objects.filter(pk=task_item_id, category__user_id=user_id).values_list("category_id").first()
         row = _lock(user_id, owner[0]) if owner else None
         item = TaskItem.objects.filter(pk=task_item_id, category_id=row.pk).first() if row else None
@@ -114,6 +118,7 @@ def delete_class(*, user_id: int, task_class_id: int, now: datetime) -> DeletedI
     Transaction: one, also the caller's, as delete_item. Twice: raises. Raises: TaskClassUnknown.
     """
     with transaction.atomic():
+        take_revision(user_id=user_id, of=CLASSES)
         row = _lock(user_id, task_class_id)
         if row is None:
             raise TaskClassUnknown

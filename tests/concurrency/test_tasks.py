@@ -160,6 +160,59 @@ def test_a_reader_that_a_writer_overtakes_does_not_bring_the_old_list_back(alice
     assert titles(alice) == ["New"]
 
 
+class OvertakenReader:
+    """A cache whose first caller lets a writer commit, before it reads its rows or before it copies them."""
+
+    def __init__(self, is_read_first):
+        self.began, self.committed = threading.Barrier(2, timeout=10), threading.Event()
+        self._moment = "set" if is_read_first else "get"
+        self._reader = None
+
+    def _let_overtake(self, moment):
+        if moment == self._moment and threading.get_ident() == self._reader:
+            self.began.wait()
+            assert self.committed.wait(timeout=10)
+
+    def read(self, step):
+        self._reader = threading.get_ident()
+        return step()
+
+    def get(self, key):
+        found = cache.get(key)
+        self._let_overtake("get")
+        return found
+
+    def set(self, *copy):
+        self._let_overtake("set")
+        cache.set(*copy)
+
+
+@pytest.mark.parametrize("is_read_first", [True, False])
+@pytest.mark.parametrize("is_list", [True, False])
+def test_a_reader_that_a_writer_overtakes_does_not_bring_an_old_class_back(alice, is_list, is_read_first, monkeypatch):
+    """The same for the list of task classes and for one class, through the queries that the routes call."""
+    view = add_class(alice, name="Old")
+    overtaken = OvertakenReader(is_read_first)
+    monkeypatch.setattr("tasks.revisions.cache", overtaken)
+
+    def names():
+        if is_list:
+            return [found.name for found in queries.list_classes(user_id=alice.pk)]
+        return [queries.get_class(user_id=alice.pk, task_class_id=view.id).name]
+
+    def write():
+        overtaken.began.wait()
+        wanted = draft(*[(item.id, item.content) for item in view.items], name="New")
+        operations.change_class(user_id=alice.pk, task_class_id=view.id, draft=wanted, now=NOW)
+        overtaken.committed.set()
+        return names()
+
+    outcomes = run_at_once(lambda: overtaken.read(names), write)
+
+    assert outcomes == [["Old" if is_read_first else "New"], ["New"]]
+    assert [names(), names()] == [["New"], ["New"]]
+
+
 def test_readers_and_writers_never_show_what_was_overwritten(alice):
     task_id = add_task(alice, "0")
     wrong = []
