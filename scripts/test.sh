@@ -1,11 +1,13 @@
 #!/bin/sh
 # Run every test twice: on the embedded defaults, then on real MariaDB, Redis and Kafka.
-# Arguments go to pytest. Without the services one SKIPPED line says why; SMARTFLOW_REQUIRE_SERVICES=1 makes it fail.
+# Arguments go to pytest; TEST_WORKERS=n sets its processes. Without the services one SKIPPED line says why; SMARTFLOW_REQUIRE_SERVICES=1 makes it fail.
 set -u
 cd "$(dirname "$0")/.."
 
 python=.venv/bin/python
 failed=0
+# Tests wait more than they compute. A file stays in one process: what its tests share is started once.
+workers="-n ${TEST_WORKERS:-3} --dist loadfile --no-loadscope-reorder"
 folder=$(mktemp -d)
 
 finish() {
@@ -40,7 +42,7 @@ command -v promtool >/dev/null || echo "SKIPPED: promtool on the alert rules (in
 
 suite "embedded defaults" \
   env -u DATABASE_URL -u REDIS_URL -u KAFKA_BOOTSTRAP_SERVERS -u CELERY_BROKER_URL \
-  "$python" -m pytest --ignore=tests/services -m "not services" "$@"
+  "$python" -m pytest $workers --ignore=tests/services -m "not services" "$@"
 
 # Another checkout may run its services on the usual ports: this one then takes others.
 exports=$("$python" scripts/services.py env --free-ports 2>"$folder/errors") || skip "$(tail -n 1 "$folder/errors")"
@@ -57,6 +59,7 @@ fi
 scripts/setup.sh --dev || exit 1
 "$python" -c 'import MySQLdb' 2>/dev/null || skip "the MySQL driver is not in .venv"
 
-# Unit and architecture tests touch no service; the first run has shown them.
-suite "MariaDB, Redis and Kafka" "$python" -m pytest --ignore=tests/unit --ignore=tests/architecture "$@"
+# These touch no service; the first run has shown them.
+suite "MariaDB, Redis and Kafka" "$python" -m pytest $workers \
+  --ignore=tests/unit --ignore=tests/architecture --ignore-glob="tests/integration/chat/test_llm_*" "$@"
 exit "$failed"

@@ -6,14 +6,23 @@ from django.utils import translation
 from rest_framework.test import APIClient
 
 from tests.factories import make_user, sign_in
+from tests.workers import take_own_redis
+
+take_own_redis()
+SLOW = ("journeys", "services")
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory):
+def django_db_modify_db_settings(tmp_path_factory, django_db_modify_db_settings_parallel_suffix):
     """Give SQLite a file of this run's own: threads then meet the locks of production, not those of a shared cache."""
     settings = connections["default"].settings_dict
     if connections["default"].vendor == "sqlite":
         settings["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what waits most, so that it fills the time of several workers evenly."""
+    items.sort(key=lambda item: not any(room in item.path.parts for room in SLOW))
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ import redis
 from confluent_kafka.admin import AdminClient
 
 from tests.stack.processes import ROOT
+from tests.workers import FIRST_REDIS_NUMBER
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -139,7 +140,7 @@ class SharedServers(Servers):
         self.kafka = os.environ["KAFKA_BOOTSTRAP_SERVERS"]
         url = urlsplit(os.environ["REDIS_URL"])
         self._registry = redis.Redis(host=str(url.hostname), port=url.port or 6379, db=0)
-        for number in range(2, 16):
+        for number in range(2, FIRST_REDIS_NUMBER):
             key = _REDIS_KEY.format(number=number)
             if self._registry.set(key, time.time(), nx=True, ex=_REDIS_LEASE_SECONDS):
                 self._key = key

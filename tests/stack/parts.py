@@ -12,10 +12,11 @@ import redis
 from confluent_kafka.admin import AdminClient
 
 from tests.stack.proxy import Proxy
+from tests.workers import FIRST_REDIS_NUMBER
 
 SERVICE_VARIABLES = ("DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS")
-# Redis has 16 databases; 0 and 1 are for hand work.
-_REDIS_NUMBERS = range(2, 16)
+# 0 and 1 are for hand work, those behind for the tests' workers.
+_REDIS_NUMBERS = range(2, FIRST_REDIS_NUMBER)
 _REDIS_LEASE_SECONDS = 1200
 
 
