@@ -1,8 +1,10 @@
 """smartflow/observability/metrics.py: who may read the metrics, and where."""
 
+import random
 import socket
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import pytest
 
@@ -26,11 +28,18 @@ def fetch(server, *, path="/metrics", token=None):
 
 @pytest.fixture
 def free_port(settings):
-    """Give the test a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        settings.METRICS_PORT = min(probe.getsockname()[1], 65_000)
-    return settings.METRICS_PORT
+    """
+    Give the test a port that nobody listens on, and nobody on the next one.
+
+    Below those that the kernel hands out: else a connection of any process may be given one of them in the meantime.
+    """
+    for port in random.sample(range(20_000, 32_000, 2), 100):
+        with socket.socket() as first, socket.socket() as second, suppress(OSError):
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 1))
+            settings.METRICS_PORT = port
+            return port
+    raise AssertionError("all ports are taken")
 
 
 @pytest.fixture
