@@ -1,6 +1,7 @@
 #!/bin/sh
 # Run every test twice: on the embedded defaults, then on real MariaDB, Redis and Kafka.
-# Arguments go to pytest; TEST_WORKERS=n sets its processes. Without the services one SKIPPED line says why; SMARTFLOW_REQUIRE_SERVICES=1 makes it fail.
+# Arguments go to pytest; TEST_WORKERS=n says in how many processes. Without the services one SKIPPED line says why;
+# SMARTFLOW_REQUIRE_SERVICES=1 makes it fail.
 set -u
 cd "$(dirname "$0")/.."
 
