@@ -1,6 +1,6 @@
 # Every command of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test services services-stop services-status faults faults-mutants faults-chat faults-chat-mutants bench bench-outbox bench-chat check lint types borders fix messages lock clean
+.PHONY: help run test services services-stop services-status faults faults-mutants faults-chat faults-chat-mutants bench bench-outbox bench-chat check lint types borders fix messages schema fuzz lock clean
 
 BIN := .venv/bin
 SERVICES = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3) scripts/services.py
@@ -80,6 +80,10 @@ fix: ## Mend what ruff can mend
 messages: ## Collect sentences to translate and compile the translations; needs gettext
 	@$(BIN)/python manage.py makemessages --locale zh_Hans --no-location --no-wrap --no-obsolete -i var -i tests
 	@$(BIN)/python manage.py compilemessages --locale zh_Hans --ignore .venv --ignore var
+
+schema: ## Write docs/openapi.yaml anew from what the routes say of themselves
+	@scripts/setup.sh --dev
+	@$(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
 lock: ## Pin requirements*.in into requirements*.txt; needs uv
 	@for name in requirements requirements-dev; do \

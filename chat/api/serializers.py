@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from chat.contracts import ChatStatus, Role, RunState, TimelineItem, TimelineKind
@@ -14,6 +15,7 @@ from smartflow.kernel.ids import is_uuid
 MAX_PAGE_SIZE = 100
 
 
+@extend_schema_field({"type": "string", "format": "uuid"})
 class ConversationId(serializers.CharField):
     """A UUID in any case; blank where it may be left out."""
 

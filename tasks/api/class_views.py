@@ -9,11 +9,19 @@ from rest_framework.views import APIView
 
 from smartflow.accounts.api.authentication import signed_in_user
 from smartflow.api.idempotency import IdempotentView
+from smartflow.api.schema_links import Link, leads_to
 from smartflow.api.serializers import StrictSerializer
 from smartflow.kernel.clock import utc_now
 from tasks import operations, queries
 from tasks.api import class_serializers as shapes
 
+_ID = {"task_class_id": "$response.body#/data/id"}
+_LINKS = leads_to(
+    Link("task_class_get_retrieve", parameters=_ID),
+    Link("task_class_update_update", body=_ID),
+    Link("task_class_delete_item_destroy", parameters={"task_item_id": "$response.body#/data/items/0/id"}),
+    Link("task_class_delete_class_destroy", parameters=_ID),
+)
 _FIELD_CODES = ("40004", "40005", "40006", "40044", "40045")
 
 
@@ -23,6 +31,7 @@ class ClassAddView(IdempotentView):
     error_codes = _FIELD_CODES
 
     @extend_schema(request=shapes.ClassCreate, responses={200: shapes.ClassShape}, tags=["task-class"])
+    @_LINKS
     def post(self, request: Request) -> Response:
         """Add a task class with its items; the automatic mode needs both dates."""
         draft = shapes.draft_of(_checked(shapes.ClassCreate, request.data))

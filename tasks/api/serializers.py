@@ -4,6 +4,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.utils.translation import gettext
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from smartflow.api.fields import RowId, UserMoment
@@ -15,11 +16,16 @@ MOST_IDS = 100
 _COMPLETE, _INCOMPLETE = "completed", "incomplete"
 
 
+@extend_schema_field({"type": "integer", "minimum": 1, "maximum": 4})
+class Quadrant(serializers.IntegerField):
+    """A task's priority; the operations refuse others, with a code of their own."""
+
+
 class TaskFields(StrictSerializer):
     """What a task is made of, as it is written."""
 
     title = serializers.CharField(max_length=255)
-    priority_group = serializers.IntegerField(
+    priority_group = Quadrant(
         help_text="1 important and urgent, 2 important, 3 easy and unimportant, 4 hard and unimportant."
     )
     estimated_sections = serializers.IntegerField(
@@ -47,9 +53,7 @@ class TaskUpdate(TaskFields):
 
     task_id = RowId()
     title = serializers.CharField(max_length=255, required=False)
-    priority_group = serializers.IntegerField(
-        required=False, help_text="Clears a threshold that has passed, unless one is given too."
-    )
+    priority_group = Quadrant(required=False, help_text="Clears a threshold that has passed, unless one is given too.")
 
 
 class OneTask(StrictSerializer):

@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 
 from smartflow.accounts.api.authentication import signed_in_user
 from smartflow.api.idempotency import IdempotentView
+from smartflow.api.schema_links import Link, leads_to
 from smartflow.api.serializers import StrictSerializer
 from smartflow.kernel.clock import utc_now
 from tasks import operations, queries
@@ -18,6 +19,7 @@ from tasks.api import serializers as shapes
 from tasks.contracts import NewTask, Page, Sort, TaskChange, TaskFilter, TaskView
 
 NEXT_CURSOR = "X-Next-Cursor"
+_ID = {"task_id": "$response.body#/data/id"}
 # The wire's name of a column, where they differ.
 _COLUMNS = {"priority_group": "priority"}
 
@@ -28,6 +30,14 @@ class TaskCreateView(IdempotentView):
     error_codes = ("40004", "40005", "40006", "40018")
 
     @extend_schema(request=shapes.TaskCreate, responses={200: shapes.TaskShape}, tags=["task"])
+    @leads_to(
+        Link("task_update_update", body=_ID),
+        Link("task_complete_update", body=_ID),
+        Link("task_undo_complete_update", body=_ID),
+        Link("task_batch_status_create", body={"ids": ["$response.body#/data/id"]}),
+        Link("task_delete_destroy", parameters=_ID),
+        Link("task_restore_create", body=_ID),
+    )
     def post(self, request: Request) -> Response:
         """Add a task."""
         values = _to_columns(_checked(shapes.TaskCreate, request, request.data))
@@ -141,6 +151,7 @@ class TaskDeleteView(IdempotentView):
     error_codes = ("10003", "40004", "40005")
 
     @extend_schema(request=None, parameters=[shapes.OneTask], responses={200: shapes.DeletedShape}, tags=["task"])
+    @leads_to(Link("task_restore_create", body={"task_id": "$response.body#/data/task_id"}))
     def delete(self, request: Request) -> Response:
         """Delete a task; for 30 days it can be restored. The id may stand in a JSON body instead."""
         values = _checked(shapes.OneTask, request, request.data or request.query_params.dict())

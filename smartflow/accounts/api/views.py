@@ -16,6 +16,7 @@ from smartflow.accounts.contracts import Client
 from smartflow.api.client_address import address_of
 from smartflow.api.envelope import NO_DATA
 from smartflow.api.schema import documents_errors, no_data
+from smartflow.api.schema_links import Link, leads_to
 from smartflow.api.serializers import StrictSerializer
 from smartflow.kernel.clock import utc_now
 
@@ -109,6 +110,7 @@ class SessionsView(APIView):
     """The user's sessions."""
 
     @extend_schema(responses={200: shapes.SessionShape(many=True)}, tags=["user"])
+    @leads_to(Link("user_sessions_destroy", parameters={"session_id": "$response.body#/data/0/id"}))
     def get(self, request: Request) -> Response:
         """List the live sessions, newest first."""
         user = signed_in_user(request)
