@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from chat import operations
-from chat.memory_contracts import Author, AuthorKind, MemoryStatus, NewMemory
+from chat.memory_contracts import Author, AuthorKind, MemoryStatus, NewMemory, SwitchesChange
 from chat.memory_models import MemoryItem
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -32,3 +32,9 @@ def add_archived_memory(user, **values):
     item_id = add_memory(user, **values)
     MemoryItem.objects.filter(pk=item_id).update(status=MemoryStatus.ARCHIVED)
     return item_id
+
+
+def turn_switch(user):
+    """Forbid the assistant to remember anything of the user."""
+    change = SwitchesChange(memory_enabled=False)
+    operations.change_memory_switches(user_id=user.pk, change=change, by=by_user(user), now=NOW)

@@ -31,7 +31,7 @@ class PrivateTextAdmin(ReadOnlyKeysetAdmin):
     private_fields: ClassVar[tuple[str, ...]] = ()
     excerpt_field = ""
     public_fieldsets: ClassVar[tuple[Any, ...]] = ()
-    list_select_related = ("user",)
+    list_select_related: tuple[str, ...] = ("user",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         queryset: QuerySet[Any] = super().get_queryset(request)

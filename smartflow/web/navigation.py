@@ -27,6 +27,9 @@ _GROUPS: list[tuple[Any, list[tuple[Any, str, str, str]]]] = [
             (_("Messages"), "admin:chat_chathistory_changelist", "chat", "chat.view_chathistory"),
             (_("Timeline"), "admin:chat_agenttimelineevent_changelist", "timeline", "chat.view_agenttimelineevent"),
             (_("States"), "admin:chat_agentstatesnapshot_changelist", "save", "chat.view_agentstatesnapshot"),
+            (_("Memory"), "admin:chat_memoryitem_changelist", "psychology", "chat.view_memoryitem"),
+            (_("Changes of the memory"), "admin:chat_memoryauditlog_changelist", "rule", "chat.view_memoryauditlog"),
+            (_("Memory settings"), "admin:chat_memorysettings_changelist", "toggle_off", "chat.view_memorysettings"),
         ],
     ),
     (
