@@ -47,18 +47,15 @@ def user_of_cookie(value: str | None, *, now: datetime) -> AuthenticatedUser:
 
     Transaction: none; one query. Raises: SessionEnded, also for a cookie that is absent or not ours.
     """
-    try:
-        session_id = signing.loads(value or "", salt=_SALT)
-    except signing.BadSignature:
-        raise SessionEnded from None
+    session_id, _given_at = _read_cookie(value)
     return authenticate_session(session_id=session_id, now=now)
 
 
-def give_cookie(response: HttpResponse, *, session_id: str) -> None:
+def give_cookie(response: HttpResponse, *, session_id: str, now: datetime) -> None:
     """Let the browser keep the session. Scripts cannot read it, and other sites' forms do not bring it."""
     response.set_cookie(
         COOKIE,
-        signing.dumps(session_id, salt=_SALT),
+        signing.dumps([session_id, int(now.timestamp())], salt=_SALT),
         max_age=settings.REFRESH_TOKEN_LIFETIME,
         secure=settings.SESSION_COOKIE_SECURE,
         httponly=True,
@@ -101,7 +98,7 @@ def signed_in(view: PageView[_P]) -> PublicView[_P]:
             return _with_policy(_to_sign_in(request))
         except DomainError as error:
             return _with_policy(error_answer(error))
-        _prolong(response, user, now)
+        _prolong(request, response, now)
         return _with_policy(response)
 
     return answer
@@ -135,12 +132,20 @@ def _to_sign_in(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(url if request.method == "POST" else f"{url}?{urlencode({'next': request.path})}")
 
 
-def _prolong(response: HttpResponse, user: AuthenticatedUser, now: datetime) -> None:
-    ends_at = user.session_expires_at
-    is_due = ends_at is not None and ends_at - now < settings.REFRESH_TOKEN_LIFETIME - _PROLONG_AFTER
+def _read_cookie(value: str | None) -> tuple[str, int]:
+    try:
+        session_id, given_at = signing.loads(value or "", salt=_SALT)
+    except signing.BadSignature:
+        raise SessionEnded from None
+    return session_id, given_at
+
+
+def _prolong(request: HttpRequest, response: HttpResponse, now: datetime) -> None:
+    session_id, given_at = _read_cookie(request.COOKIES.get(COOKIE))
+    is_due = now.timestamp() - given_at > _PROLONG_AFTER.total_seconds()
     is_kept = COOKIE not in response.cookies  # signing out takes it away
-    if is_due and is_kept and prolong_session(session_id=user.session_id, now=now):
-        give_cookie(response, session_id=user.session_id)
+    if is_due and is_kept and prolong_session(session_id=session_id, now=now):
+        give_cookie(response, session_id=session_id, now=now)
 
 
 def _with_policy(response: HttpResponse) -> HttpResponse:

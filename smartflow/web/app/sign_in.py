@@ -90,7 +90,7 @@ def _begin(request: HttpRequest, username: str, password: str) -> HttpResponse:
     user = authenticate_token(header=f"Bearer {pair.access_token}", now=utc_now())
     rotate_token(request)
     response = _to_page(request)
-    give_cookie(response, session_id=user.session_id)
+    give_cookie(response, session_id=user.session_id, now=utc_now())
     return response
 
 
