@@ -1,0 +1,139 @@
+"""What the long-term memory asks of MariaDB: pages that read what they show, and no index twice."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+
+from chat import memory_queries as queries
+from chat.memory_contracts import AuditAction, AuthorKind, MemoryFilter, MemoryStatus, MemoryType
+from chat.memory_models import MemoryAuditLog, MemoryItem
+from tests.admin_rows import operator_client
+from tests.factories import make_user
+from tests.memory_rows import NOW
+from tests.services.test_mariadb_tasks import rows_read
+
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.django_db(transaction=True),  # ANALYZE TABLE commits
+    pytest.mark.skipif(connection.vendor != "mysql", reason="DATABASE_URL names no MariaDB"),
+]
+OF_ALICE, OTHERS, OF_OTHERS = 5_000, 30, 200
+PAGE = 50
+CONVERSATION = "c" * 36
+
+
+@pytest.fixture
+def alice():
+    """Alice with many items, a few of them deleted, among users with a few."""
+    alice = make_user("alice")
+    users = [make_user(f"u{number}") for number in range(OTHERS)]
+    rows = [(alice, number) for number in range(OF_ALICE)]
+    rows += [(user, number) for user in users for number in range(OF_OTHERS)]
+    MemoryItem.objects.bulk_create((_item(user, number) for user, number in rows), batch_size=1000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE TABLE memory_items")
+        cursor.fetchall()
+    return alice
+
+
+def _item(user, number):
+    at = NOW + timedelta(seconds=number)
+    return MemoryItem(
+        user=user,
+        conversation_id=CONVERSATION if number % 4 == 0 else None,
+        memory_type=list(MemoryType)[number % 3],
+        title=f"Title {number}",
+        content="x" * 200,
+        content_hash="0" * 64,
+        confidence=0.95,
+        importance=0.9,
+        sensitivity_level=0,
+        is_explicit=True,
+        status=list(MemoryStatus)[number % 10 if number % 10 < 3 else 0],
+        created_at=at,
+        updated_at=at,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "most"),
+    [
+        (MemoryFilter(), 3 * PAGE),
+        (MemoryFilter(conversation_id=CONVERSATION), 3 * PAGE),
+        (MemoryFilter(memory_types=("fact",)), 6 * PAGE),
+        (MemoryFilter(statuses=("deleted",)), 13 * PAGE),
+    ],
+)
+def test_list_pages_read_little_more_than_they_show(alice, wanted, most):
+    cursor = ""
+    for number in range(6):
+        page, touched = rows_read(
+            lambda cursor=cursor: queries.list_memory_items(user_id=alice.pk, wanted=wanted, limit=PAGE, cursor=cursor)
+        )
+        assert len(page.items) == PAGE
+        # one item in ten is deleted and one in three is a fact: the index is read past the others
+        assert touched < most, (number, touched)
+        cursor = page.next_cursor
+
+
+@pytest.mark.parametrize("table", ["memory_items", "memory_audit_logs", "memory_user_settings"])
+def test_no_index_of_the_memory_is_the_start_of_another(db, table):
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, table)
+    # of a foreign key the database makes an index of its own where no other begins with its column
+    indexes = [tuple(one["columns"]) for one in found.values() if one["index"] or one["primary_key"]]
+    starts = [one for one in indexes for other in indexes if one != other and other[: len(one)] == one]
+    assert starts == []
+    assert len(indexes) == len(set(indexes))
+
+
+def _note_all():
+    MemoryAuditLog.objects.bulk_create(
+        (
+            MemoryAuditLog(
+                item_id=pk,
+                user_id=user_id,
+                action=AuditAction.CREATE,
+                after={"title": "x"},
+                author_kind=AuthorKind.SYSTEM,
+                created_at=NOW,
+            )
+            for pk, user_id in MemoryItem.objects.values_list("pk", "user_id")
+        ),
+        batch_size=1000,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE TABLE memory_audit_logs")
+        cursor.fetchall()
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "?status=active", "?status=deleted", "?type=fact", "?status=archived&type=fact", "?q=u7", "?q=alice"],
+)
+def test_admin_pages_of_items_read_no_more_than_they_show(alice, query):
+    client = operator_client("chat.view_memoryitem")
+    first = client.get(f"/admin/chat/memoryitem/{query}").context["cl"]
+
+    for url in (query, first.next_page):
+        response, touched = rows_read(lambda url=url: client.get(f"/admin/chat/memoryitem/{url}"))
+        assert len(response.context["cl"].result_list) == PAGE
+        # a page of 51, as many users, the session and the permissions; a scan would be 11,000
+        assert touched < 500, (url, touched)
+
+
+@pytest.mark.parametrize("is_reader", [False, True])
+def test_admin_pages_of_changes_read_no_more_than_they_show(alice, is_reader):
+    _note_all()
+    more = ("chat.view_message_text",) if is_reader else ()
+    client = operator_client("chat.view_memoryauditlog", "chat.view_memoryitem", *more)
+    item_id = MemoryItem.objects.filter(user=alice)[100].pk
+    pages = ["memoryauditlog/", "memoryauditlog/?q=alice", "memoryauditlog/?q=u7"]
+    pages += [f"memoryauditlog/?q=%23{item_id}", f"memoryitem/{item_id}/change/", "memoryitem/"]
+
+    for page in pages:
+        client.get(f"/admin/chat/{page}")
+        response, touched = rows_read(lambda page=page: client.get(f"/admin/chat/{page}"))
+        assert response.status_code == 200
+        assert touched < 500, (page, touched)
