@@ -20,6 +20,7 @@ from outbox.database_clock import database_now
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.ids import new_uuid
+from smartflow.web.app.live import LiveLimits, LiveTasks
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,17 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 # How long a stopping process lets its runs go on before it ends them as interrupted. Stays below the server's
 # --timeout-graceful-shutdown, which cuts readers off whether or not they were told why.
 GRACE_SECONDS = 2.0
+# Proxies close what is silent for a minute; a page that has gone is noticed this late.
+LIVE_PING_SECONDS = 15.0
 
 
 class Streams:
     """What lives as long as the server does. Made on import, started on the first request of its event loop."""
 
-    serves = staticmethod(RunRoutes.serves)
+    @staticmethod
+    def serves(path: str) -> bool:
+        """Tell whether a path is one of a stream."""
+        return LiveTasks.serves(path) or RunRoutes.serves(path)
 
     def __init__(self, *, owner: str) -> None:
         # a process id comes back after a restart, its lease with it; the random part does not
@@ -45,6 +51,7 @@ class Streams:
         self._logs: RunLogs | None = None
         self._host: ExecutorHost | None = None
         self._tails: Tails | None = None
+        self._live: LiveTasks | None = None
         self._routes: RunRoutes | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -52,7 +59,10 @@ class Streams:
         """Serve one request of a stream."""
         if self._routes is None:
             self._routes = self._compose()
-        await self._routes(scope, receive, send)
+        if self._live is not None and LiveTasks.serves(scope["path"]):
+            await self._live(scope, receive, send)
+        else:
+            await self._routes(scope, receive, send)
 
     async def live(self, receive: Receive, send: Send) -> None:
         """Follow the server's lifespan."""
@@ -78,6 +88,16 @@ class Streams:
                 ping_seconds=settings.CHAT_PING_SECONDS,
                 slow_seconds=settings.CHAT_SLOW_READER_SECONDS,
             )
+        )
+        self._live = LiveTasks(
+            database=self._database,
+            limits=LiveLimits(
+                most=settings.CHAT_MAX_TAILS,
+                most_of_user=settings.CHAT_MAX_TAILS_OF_USER,
+                ping_seconds=LIVE_PING_SECONDS,
+                slow_seconds=settings.CHAT_SLOW_READER_SECONDS,
+            ),
+            clock=utc_now,
         )
         if settings.CHAT_EXECUTORS == "web":
             self._host = self._open_host(self._database, self._logs, self._hints)
@@ -130,6 +150,8 @@ class Streams:
         """Let readers of other processes' runs go at once, the others when their runs have ended or were given back."""
         assert self._tails is not None
         self._tails.cut_followers()
+        if self._live is not None:
+            await self._live.close()
         if self._host is not None:
             await self._host.close(grace_seconds=GRACE_SECONDS)
         await self._tails.close()
