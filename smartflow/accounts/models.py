@@ -63,6 +63,12 @@ class User(AbstractBaseUser, PermissionsMixin):
             ("grant_tokens", "Can grant tokens to users"),
             ("adjust_tokens", "Can adjust what users have used"),
         ]
+        indexes = [
+            # serves: the admin's list of locked users
+            models.Index(fields=["is_active", "id"], name="idx_user_active"),
+            # serves: the admin's list of staff
+            models.Index(fields=["is_staff", "id"], name="idx_user_staff"),
+        ]
 
     def __str__(self) -> str:
         return self.username

@@ -90,6 +90,12 @@ class RefreshTokenRefused(Forbidden):
     message = _("The refresh token is not valid any more. Sign in again.")
 
 
+class UserNotFound(NotFound):
+    """There is no such user."""
+
+    message = _("This user does not exist.")
+
+
 class SessionNotFound(NotFound):
     """The user has no such session."""
 
@@ -230,7 +236,7 @@ def end_session(*, by: AuthenticatedUser, session_id: str, now: datetime, reason
         raise SessionNotFound
 
 
-def end_all_sessions(*, by: AuthenticatedUser, keep_current: bool, now: datetime) -> int:
+def end_all_sessions(*, by: AuthenticatedUser, keep_current: bool, now: datetime, reason: str = "ended_by_user") -> int:
     """
     End all of the user's live sessions, or all but the one that asks; return how many ended.
 
@@ -240,7 +246,37 @@ def end_all_sessions(*, by: AuthenticatedUser, keep_current: bool, now: datetime
     live = TokenSession.objects.filter(user_id=by.user_id, revoked_at__isnull=True, expires_at__gt=now)
     if keep_current:
         live = live.exclude(pk=by.session_id)
-    return live.update(revoked_at=now, revoke_reason="ended_by_user")
+    return live.update(revoked_at=now, revoke_reason=reason)
+
+
+def lock_user(*, user_id: int, now: datetime) -> None:
+    """
+    Lock a user out: no sign-in, and no session of before is good any more, not even after an unlocking.
+
+    Transaction: opens its own.
+    Twice:       safe.
+    Raises:      UserNotFound 40400.
+    """
+    with transaction.atomic():
+        # The user first, as a rotation does.
+        if not User.objects.filter(pk=user_id).update(is_active=False):
+            raise UserNotFound
+        _end_of_locked(user_id, now)
+
+
+def unlock_user(*, user_id: int, now: datetime) -> None:
+    """
+    Let a locked user sign in again.
+
+    Transaction: opens its own. Ends the session that was opened in the moment of the locking and escaped it.
+    Twice:       safe; nothing happens to who is not locked.
+    Raises:      UserNotFound 40400.
+    """
+    with transaction.atomic():
+        if User.objects.filter(pk=user_id, is_active=False).update(is_active=True):
+            _end_of_locked(user_id, now)
+        elif not User.objects.filter(pk=user_id).exists():
+            raise UserNotFound
 
 
 def create_admin(*, username: str, password: str) -> bool:
@@ -259,6 +295,11 @@ def create_admin(*, username: str, password: str) -> bool:
             raise UsernameTaken from error
         return False
     return True
+
+
+def _end_of_locked(user_id: int, now: datetime) -> None:
+    live = TokenSession.objects.filter(user_id=user_id, revoked_at__isnull=True)
+    live.update(revoked_at=now, revoke_reason="user_locked")
 
 
 def _check_present(values: dict[str, str]) -> None:

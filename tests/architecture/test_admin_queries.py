@@ -53,6 +53,8 @@ LISTS = {
     "/admin/chat/memoryauditlog/": lambda n: add_memory(make_user(f"u{n}")),
     "/admin/chat/memorysettings/": lambda n: turn_switch(make_user(f"u{n}")),
     "/admin/accounts/user/": lambda n: make_user(f"u{n}"),
+    "/admin/accounts/user/?q=u": lambda n: make_user(f"u{n}"),
+    "/admin/accounts/user/?state=locked": lambda n: make_user(f"u{n}", is_active=False),
     "/admin/accounts/tokenledgerentry/": lambda n: make_entry(make_user(f"u{n}")),
     "/admin/accounts/tokenledgerentry/?q=operator": lambda n: make_entry(User.objects.get(username="operator")),
     "/admin/accounts/tokenledgerentry/?kind=usage": lambda n: make_entry(make_user(f"u{n}")),
@@ -63,6 +65,7 @@ LISTS = {
     "/admin/tasks/taskclass/": lambda n: add_class(make_user(f"u{n}")),
     "/admin/tasks/taskclass/?mode=manual": lambda n: add_class(make_user(f"u{n}")),
     "/admin/accounts/tokensession/": lambda n: make_session(make_user(f"u{n}")),
+    "/admin/accounts/tokensession/?state=live": lambda n: make_session(make_user(f"u{n}")),
 }
 
 
@@ -130,6 +133,20 @@ def test_row_page_costs_the_same_with_few_and_with_many_neighbours():
     with CaptureQueriesContext(connection) as many:
         client.get(url)
     assert len(many) == len(few)
+
+
+def test_page_of_a_user_costs_the_same_with_few_and_with_many_sessions():
+    client = operator_client(*ALL_PERMISSIONS)
+    user = make_user("u")
+    url, costs = f"/admin/accounts/user/{user.pk}/change/", []
+    for count in (2, 30):
+        for _ in range(count):
+            make_session(user)
+        client.get(url)  # content types are looked up once a process
+        with CaptureQueriesContext(connection) as captured:
+            client.get(url)
+        costs.append(len(captured))
+    assert costs[0] == costs[1] <= 9
 
 
 @pytest.mark.parametrize("page", ["agentchat", "chatrun"])

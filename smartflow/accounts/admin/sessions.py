@@ -1,11 +1,12 @@
 """The operators' pages of token sessions and the log of what operators did."""
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.contenttypes.models import ContentType
+from django.contrib.admin import SimpleListFilter
+from django.contrib.admin.models import LogEntry
+from django.contrib.admin.options import ModelAdmin
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -14,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from smartflow.accounts import operations
+from smartflow.accounts.admin.log import note_action
 from smartflow.accounts.contracts import AuthenticatedUser
 from smartflow.accounts.models import TokenSession, User
 from smartflow.api.keyset_admin import ReadOnlyKeysetAdmin, coloured_label, column, operator_action, short_id
@@ -24,11 +26,27 @@ SESSION_COLOURS = {"live": "success", "ended": "default", "expired": "default"}
 SESSION_STATES: dict[str, Any] = {"live": _("live"), "ended": _("ended"), "expired": _("expired")}
 
 
+class SessionStateFilter(SimpleListFilter):
+    """What is not over yet, or is (idx_session_expires); of the first little is ended, so the rest is passed over."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> list[tuple[str, Any]]:
+        return [(name, SESSION_STATES[name]) for name in ("live", "expired")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[TokenSession]) -> QuerySet[TokenSession]:
+        if self.value() == "live":
+            return queryset.filter(expires_at__gt=utc_now(), revoked_at__isnull=True)
+        return queryset.filter(expires_at__lte=utc_now()) if self.value() == "expired" else queryset
+
+
 @admin.register(TokenSession)
 class TokenSessionAdmin(ReadOnlyKeysetAdmin):
     """Sign-ins by user, newest first within each (idx_session_user_created); found by session id or user."""
 
     keyset = ("-user_id", "-created_at", "-id")
+    list_filter = (SessionStateFilter,)
     list_display = (
         "short_session_id",
         "user",
@@ -56,6 +74,13 @@ class TokenSessionAdmin(ReadOnlyKeysetAdmin):
         queryset: QuerySet[TokenSession] = super().get_queryset(request)
         return queryset.select_related("user").defer("user__password", "refresh_jti")
 
+    def get_keyset(self, request: HttpRequest) -> tuple[str, ...]:
+        """Return the order that the index of the filter holds; of one user's the search's index is the better one."""
+        is_filtered = request.GET.get(SessionStateFilter.parameter_name) in ("live", "expired")
+        if is_filtered and not request.GET.get("q", "").strip():
+            return ("-expires_at", "-id")
+        return super().get_keyset(request)
+
     def find(self, request: HttpRequest, queryset: QuerySet[TokenSession], term: str) -> QuerySet[TokenSession]:
         if TokenSession.objects.filter(pk=term).exists():
             return queryset.filter(pk=term)
@@ -81,14 +106,7 @@ class TokenSessionAdmin(ReadOnlyKeysetAdmin):
                     now=now,
                     reason="ended_by_operator",
                 )
-                LogEntry.objects.create(
-                    user_id=cast(int, request.user.pk),
-                    content_type=ContentType.objects.get_for_model(TokenSession),
-                    object_id=session.pk,
-                    object_repr=f"session of {session.user}",
-                    action_flag=CHANGE,
-                    change_message="ended by an operator",
-                )
+                note_action(request, session, name=f"session of {session.user}", done="ended by an operator")
         ended = len(live)
         text = ngettext("%(ended)d session was ended.", "%(ended)d sessions were ended.", ended) % {"ended": ended}
         self.message_user(request, text, messages.SUCCESS if ended else messages.WARNING)
