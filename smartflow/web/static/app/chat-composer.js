@@ -32,7 +32,11 @@ export class Composer {
     const message = this.box.value;
     if (!message.trim() || this.store.live.isBusy) return;
     if (!(await this.submit(message))) return;
-    // what was typed while the server took it is the next message
+    this.clear(message);
+  }
+
+  /** Empty the box of a message that was accepted; what was typed meanwhile is the next one. */
+  clear(message) {
     if (this.box.value === message) this.box.value = "";
     this.#show();
   }
@@ -46,14 +50,14 @@ export class Composer {
 
   #show() {
     const { isBusy, isSending, answer } = this.store.live;
-    const hadFocus = document.activeElement === this.sendButton || document.activeElement === this.stopButton;
+    const hadFocus = [this.sendButton, this.stopButton].includes(document.activeElement);
     this.sendButton.hidden = answer !== null;
     this.stopButton.hidden = answer === null;
     this.stopButton.disabled = answer?.isStopping ?? false;
     // not `disabled`: a button that was pressed keeps the focus
     this.sendButton.setAttribute("aria-disabled", String(isBusy || !this.box.value.trim()));
     this.form.toggleAttribute("aria-busy", isSending);
-    if (hadFocus && document.activeElement === document.body) this.box.focus();
+    if (hadFocus) (answer ? this.stopButton : this.sendButton).focus();
     this.#grow();
   }
 

@@ -9,7 +9,7 @@ import { Conversation } from "./chat-conversation.js";
 import { Live } from "./chat-live.js";
 
 const PAGE = 60;
-const TITLE_LOOKS_MS = [1000, 2000, 3000, 5000, 8000];
+const TITLE_LOOKS_MS = [1000, 1000, 2000, 2000, 4000, 8000];
 
 export class ChatStore extends EventTarget {
   conversation = new Conversation();

@@ -69,8 +69,9 @@ export class TurnView {
     pager.hidden = ordered.length < 2;
     this.part("place").textContent = say("place", { number: place + 1, count: ordered.length });
     const isFixed = isLast && isBusy;
-    this.#tool("earlier").disabled = place === 0 || isFixed;
-    this.#tool("later").disabled = place === ordered.length - 1 || isFixed;
+    // not `disabled`: a button that was pressed keeps the focus
+    this.#tool("earlier").ariaDisabled = String(place === 0 || isFixed);
+    this.#tool("later").ariaDisabled = String(place === ordered.length - 1 || isFixed);
   }
 
   #tool(name) {

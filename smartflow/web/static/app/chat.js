@@ -25,9 +25,11 @@ function start(root) {
   const heard = root.querySelector("[data-part=heard]");
   const title = root.querySelector("[data-part=title]");
   const attempt = (action) => action().then(() => true, (error) => tell(error));
+  /** A message of which nobody knows whether it was accepted: {text, no}. */
+  let unsure = null;
   const list = new ConversationList(root, store, { open: (id) => open(id) });
   const stop = () => attempt(() => store.live.stop());
-  const composer = new Composer(root, store, { submit: (message) => attemptNew(() => store.say(message)), stop });
+  const composer = new Composer(root, store, { submit: (message) => attemptNew(() => deliver(message)), stop });
 
   /** Tell an error; when an answer is live already, read along with that one instead. */
   async function tell(error) {
@@ -41,25 +43,61 @@ function start(root) {
 
   function attemptNew(action) {
     notices.clear();
+    unsure = null;
     return attempt(action);
   }
 
+  async function deliver(text) {
+    const no = store.conversation.nextNo;
+    try {
+      await store.say(text);
+    } catch (error) {
+      if (!(error instanceof Refusal)) unsure = { text, no };
+      throw error;
+    }
+  }
+
+  /** Take a message out of the box that turns out to have been accepted. */
+  function settleUnsure() {
+    const question = store.conversation.turns.get(unsure?.no)?.question;
+    if (!question || question.text !== unsure.text) return;
+    composer.clear(unsure.text);
+    notices.clear();
+    unsure = null;
+  }
+
+  /** Put the focus where the next thing is done; a touch screen's keyboard comes only when it is asked for. */
+  function settleFocus() {
+    const target = matchMedia("(pointer: fine)").matches ? composer.box : thread.scroller;
+    target.focus({ preventScroll: true });
+  }
+
   function open(id) {
-    if (id !== store.conversation.id) attemptNew(() => store.open(id));
+    if (id !== store.conversation.id) enter(id);
     list.toggle(false);
-    composer.box.focus();
+    settleFocus();
+  }
+
+  async function enter(id) {
+    try {
+      await store.open(id);
+      notices.clear();
+    } catch (error) {
+      notices.tellError(error);
+      if (error instanceof Refusal && !error.isTemporary) store.startNew();
+    }
   }
 
   function startNew() {
     notices.clear();
     store.startNew();
     list.toggle(false);
-    composer.box.focus();
+    settleFocus();
   }
 
   function showOpened() {
     const { id, title: name } = store.conversation;
-    title.textContent = name || say("new-chat");
+    title.textContent = title.title = name || say("new-chat");
     const address = new URL(location.href);
     if (id) address.searchParams.set(IN_ADDRESS, id);
     else address.searchParams.delete(IN_ADDRESS);
@@ -73,6 +111,7 @@ function start(root) {
 
   store.addEventListener("opened", () => (showOpened(), meters.refresh()));
   store.addEventListener("titled", showOpened);
+  store.addEventListener("thread", settleUnsure);
   store.addEventListener("notice", (event) => tell(event.detail.error));
   store.addEventListener("accepted", () => {
     showOpened();
@@ -90,8 +129,8 @@ function start(root) {
   const acts = {
     new: startNew,
     copy: (turn, button) => attempt(() => copy(turn.shown.text, button)),
-    regenerate: (turn) => attemptNew(() => store.regenerate(turn)),
-    continue: (turn) => attemptNew(() => store.goOn(turn)),
+    regenerate: (turn) => (settleFocus(), attemptNew(() => store.regenerate(turn))),
+    continue: (turn) => (settleFocus(), attemptNew(() => store.goOn(turn))),
     earlier: (turn) => attemptNew(() => store.page(turn, -1)),
     later: (turn) => attemptNew(() => store.page(turn, 1)),
     suggest: (_turn, button) => composer.fill(button.textContent.trim()),
@@ -99,7 +138,7 @@ function start(root) {
   root.addEventListener("click", (event) => {
     const button = event.target.closest("[data-action]");
     const turn = store.conversation.turns.get(Number(button?.closest("[data-turn]")?.dataset.turn));
-    if (button && !button.disabled) acts[button.dataset.action]?.(turn, button);
+    if (button && button.ariaDisabled !== "true") acts[button.dataset.action]?.(turn, button);
   });
   root.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.isComposing) return;
@@ -121,7 +160,7 @@ function start(root) {
   thread.scrollToEnd();
   list.refresh();
   const id = new URLSearchParams(location.search).get(IN_ADDRESS);
-  if (id) attempt(() => store.open(id)).then((isOpen) => isOpen || store.conversation.turns.size || store.startNew());
+  if (id) enter(id);
   else store.startNew();
 }
 
