@@ -51,6 +51,12 @@ _GROUPS: list[tuple[Any, list[tuple[Any, str, str, str]]]] = [
             ),
             (_("Sessions"), "admin:accounts_tokensession_changelist", "devices", "accounts.view_tokensession"),
             (_("Groups"), "admin:auth_group_changelist", "group", "auth.view_group"),
+            (
+                _("Repeated writes"),
+                "admin:edge_idempotencyrecord_changelist",
+                "repeat",
+                "edge.view_idempotencyrecord",
+            ),
             (_("Operators' log"), "admin:admin_logentry_changelist", "history", "admin.view_logentry"),
         ],
     ),

@@ -7,6 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from chat.contracts import RunState
 from outbox.models import KeyHold, Status
 from smartflow.accounts.models import User
+from smartflow.api.idempotency_records import claim_key
 from smartflow.kernel.clock import utc_now
 from tests.admin_rows import (
     make_chat,
@@ -31,6 +32,7 @@ ALL_PERMISSIONS = (
     *("chat.view_agentchat", "chat.view_chatrun", "chat.view_chathistory", "chat.view_message_text"),
     *("accounts.view_user", "accounts.view_tokensession", "accounts.end_tokensession"),
     *("accounts.view_tokenledgerentry", "tasks.view_task", "tasks.view_taskclass", "tasks.view_taskitem"),
+    "edge.view_idempotencyrecord",
 )
 LISTS = {
     "/admin/outbox/outboxmessage/": lambda n: make_row(),
@@ -64,6 +66,9 @@ LISTS = {
     "/admin/tasks/task/?q=operator": lambda n: add_task(User.objects.get(username="operator")),
     "/admin/tasks/taskclass/": lambda n: add_class(make_user(f"u{n}")),
     "/admin/tasks/taskclass/?mode=manual": lambda n: add_class(make_user(f"u{n}")),
+    "/admin/edge/idempotencyrecord/": lambda n: claim_key(user_id=n, key="k", fingerprint="f", now=utc_now()),
+    "/admin/edge/idempotencyrecord/?q=1": lambda n: claim_key(user_id=1, key=f"k{n}", fingerprint="f", now=utc_now()),
+    "/admin/edge/idempotencyrecord/?kept=yes": lambda n: claim_key(user_id=n, key="k", fingerprint="f", now=utc_now()),
     "/admin/accounts/tokensession/": lambda n: make_session(make_user(f"u{n}")),
     "/admin/accounts/tokensession/?state=live": lambda n: make_session(make_user(f"u{n}")),
 }

@@ -1,4 +1,4 @@
-"""The admin's pages of users, sessions and task classes on MariaDB: they read a page, however many rows there are."""
+"""The admin's pages of users, sessions, task classes and repeated writes on MariaDB: they read a page, no more."""
 
 from datetime import timedelta
 
@@ -7,6 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from smartflow.accounts.models import TokenSession, User
+from smartflow.api.models import IdempotencyRecord
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.ids import new_uuid
 from tasks.contracts import ClassMode
@@ -20,6 +21,10 @@ pytestmark = [
     pytest.mark.skipif(connection.vendor != "mysql", reason="DATABASE_URL names no MariaDB"),
 ]
 USERS, SESSIONS_EACH, CLASSES_EACH = 3_000, 2, 2
+PERMISSIONS = (
+    *("accounts.view_user", "accounts.view_tokensession", "tasks.view_taskclass"),
+    "edge.view_idempotencyrecord",
+)
 # 51 rows, as many users and windows, the session and the permissions; the smallest scan would be 3,000.
 A_PAGE = 700
 
@@ -27,7 +32,7 @@ A_PAGE = 700
 @pytest.fixture
 def operator(db):
     """Return an operator's client, beside many users with sessions and classes; of each kind some stand out."""
-    client, now = operator_client("accounts.view_user", "accounts.view_tokensession", "tasks.view_taskclass"), utc_now()
+    client, now = operator_client(*PERMISSIONS), utc_now()
     User.objects.bulk_create(
         [User(username=f"u{number}", password="x", is_active=number % 50 != 0) for number in range(USERS)],
         batch_size=1000,
@@ -62,8 +67,22 @@ def operator(db):
         ),
         batch_size=1000,
     )
+    IdempotencyRecord.objects.bulk_create(
+        (
+            IdempotencyRecord(
+                user_id=user.pk,
+                key=f"k{number}",
+                fingerprint="f",
+                token="t",
+                lease_until=now,
+                expires_at=now + timedelta(hours=number % 48 - 24, minutes=30),
+            )
+            for number, user in enumerate(users)
+        ),
+        batch_size=1000,
+    )
     with connection.cursor() as cursor:
-        for table in ("users", "token_sessions", "task_classes"):
+        for table in ("users", "token_sessions", "task_classes", "idempotency_records"):
             cursor.execute(f"ANALYZE TABLE {table}")
             cursor.fetchall()
     return client
@@ -84,6 +103,10 @@ LISTS = {
     "tasks/taskclass/?mode=auto": ("task_classes", "idx_task_class_mode"),
     "tasks/taskclass/?mode=manual": ("task_classes", "idx_task_class_mode"),
     "tasks/taskclass/?q=u77": ("task_classes", "task_classes_user_id"),
+    "edge/idempotencyrecord/": ("idempotency_records", "PRIMARY"),
+    "edge/idempotencyrecord/?q=u77": ("idempotency_records", "uq_idempotency_user_key"),
+    "edge/idempotencyrecord/?kept=yes": ("idempotency_records", "idx_idempotency_expires"),
+    "edge/idempotencyrecord/?kept=no": ("idempotency_records", "idx_idempotency_expires"),
 }
 
 
