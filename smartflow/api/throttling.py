@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 REFUSED = Counter("http_rate_limited", "Requests that were refused for coming too fast.", ["group"])
 UNCHECKED = Counter("http_rate_unchecked", "Requests that met no limit because Redis was away.", ["outcome"])
+for _outcome in ("allow", "refuse"):
+    UNCHECKED.labels(_outcome)  # from zero on: Prometheus sees no growth in a series that begins with its first event
 _VERDICT = "rate_verdict"
 
 

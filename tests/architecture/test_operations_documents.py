@@ -16,7 +16,7 @@ RULES = {
 }
 BOARD = json.loads(read("docs/ops/grafana-outbox.json"))
 RUNBOOK = read("docs/ops/runbook.md")
-METRIC = re.compile(r"\boutbox_[a-z_]+")
+METRIC = re.compile(r"\b(?:outbox|http)_[a-z_]+")
 
 
 def expressions():
@@ -57,7 +57,7 @@ def test_every_alert_says_how_bad_it_is_and_where_to_read_on():
 
 
 def test_the_runbook_has_a_section_for_every_alert_and_no_other():
-    sections = set(re.findall(r"^## (Outbox\w+)$", RUNBOOK, re.MULTILINE))
+    sections = set(re.findall(r"^## ((?:Outbox|Edge)\w+)$", RUNBOOK, re.MULTILINE))
     assert sections == set(RULES)
 
 

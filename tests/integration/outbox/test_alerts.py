@@ -12,12 +12,15 @@ from datetime import timedelta
 
 import pytest
 import yaml
+from django.conf import settings
 from django.db import OperationalError
 from prometheus_client import CollectorRegistry
 
 from outbox import collector, metrics
 from outbox.database_clock import database_now
 from outbox.models import KeyHold, OutboxMessage, PausedType, Status, Worker
+from smartflow.api import throttling
+from smartflow.api.token_buckets import RedisBuckets
 from tests.architecture.project_tree import ROOT, read
 from tests.outbox_rows import EVENT_TYPE, append, change, new_row
 
@@ -56,9 +59,10 @@ def calm(db):
 
 
 def scrape():
-    """Return every sample of the outbox: (name, labels) → value."""
+    """Return every sample of the outbox, and what the edge could not check: (name, labels) → value."""
     registry = CollectorRegistry()
     registry.register(collector.OutboxCollector())
+    registry.register(throttling.UNCHECKED)
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in registry.collect()
@@ -153,6 +157,13 @@ def slow(monkeypatch):
     metrics.observe_consumed(written_at=[now - timedelta(seconds=20)] * 50, now=now, batch_seconds=1)
 
 
+def rate_unchecked(monkeypatch):
+    away = RedisBuckets("redis://127.0.0.1:1/0", prefix="tests")
+    monkeypatch.setattr(throttling, "_kept_in", lambda url: away)
+    monkeypatch.setattr(settings, "RATE_LIMITS", True)
+    assert throttling.check_rate(group="read", user_id=1, address="192.0.2.1") is None
+
+
 FAULTS = [
     ("OutboxNotScraped", not_scraped),
     ("OutboxDatabaseAway", database_away),
@@ -170,6 +181,7 @@ FAULTS = [
     ("OutboxOrderViolated", order_violated),
     ("OutboxFenceRejects", fence_rejects),
     ("OutboxSlow", slow),
+    ("EdgeRateUnchecked", rate_unchecked),
 ]
 
 
@@ -199,8 +211,8 @@ def _values(left, before, after):
         return [_quantile(re.search(r"\w+_bucket", left)[0], before, after)]
     if growth := GROWTH.fullmatch(left):
         seconds = 60 * int(growth["minutes"]) if growth["how"] == "rate" else 1
-        sample = growth["name"], ()
-        return [(after[sample] - before[sample]) / seconds] if sample in after else []
+        grown = [value - before[sample] for sample, value in after.items() if sample[0] == growth["name"]]
+        return [sum(grown) / seconds] if grown else []
     gauge = GAUGE.fullmatch(left)
     assert gauge, f"no judge for {left}"
     groups = defaultdict(list)
