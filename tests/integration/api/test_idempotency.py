@@ -13,6 +13,7 @@ from smartflow.api.idempotency_records import (
     StoredAnswer,
     claim_key,
     prune_records,
+    release_claim,
     store_answer,
 )
 from smartflow.api.models import IdempotencyRecord
@@ -210,6 +211,23 @@ def test_who_looked_before_another_took_over_takes_nothing_from_it(alice, monkey
     with pytest.raises(StillInProgress):
         claim_key(**asked)
     assert IdempotencyRecord.objects.get().status == 200
+
+
+def test_release_claim_leaves_the_claim_and_the_answer_of_a_successor(alice):
+    asked = {"user_id": alice.id, "key": "k", "fingerprint": "f"}
+    now = utc_now()
+    slow = claim_key(**asked, now=now)
+    lease_end = IdempotencyRecord.objects.get().lease_until
+    successor = claim_key(**asked, now=lease_end)
+
+    release_claim(claim=slow, now=lease_end)
+    assert IdempotencyRecord.objects.get().lease_until > lease_end
+    with pytest.raises(StillInProgress):
+        claim_key(**asked, now=lease_end)
+
+    store_answer(claim=successor, status=200, body="{}")
+    release_claim(claim=slow, now=lease_end)
+    assert (IdempotencyRecord.objects.get().status, IdempotencyRecord.objects.get().body) == (200, "{}")
 
 
 def test_a_key_can_be_used_again_after_a_day(alice, alice_client):
