@@ -1,5 +1,8 @@
 """smartflow/accounts/quota_window.py: weeks of 7 local days, whatever clocks and travellers do."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -110,3 +113,10 @@ def test_is_zone_knows_iana_names_only():
     assert is_zone("Europe/Berlin")
     assert is_zone("UTC")
     assert not any(is_zone(name) for name in ("", "europe/berlin", "Mars/Olympus", "../etc/passwd", "UTC+8"))
+
+
+def test_zones_are_known_on_a_machine_without_zone_data_of_its_own():
+    program = "from zoneinfo import *; print(len(available_timezones()) > 400, ZoneInfo('Asia/Shanghai'), TZPATH)"
+    bare = {**os.environ, "PYTHONTZPATH": ""}
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=bare)
+    assert answer.stdout.strip() == "True Asia/Shanghai ()", answer.stderr
