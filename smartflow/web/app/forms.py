@@ -22,13 +22,15 @@ class _TaskFields(serializers.Serializer[Any]):
 
 
 class TaskForm:
-    """One form as it came: what was typed, what it means, and what is wrong with it."""
+    """One form as it came: what was typed, what it means, and what is wrong with it; without `typed` an empty one."""
 
-    def __init__(self, typed: Mapping[str, str], *, zone: ZoneInfo) -> None:
+    def __init__(self, typed: Mapping[str, str] | None = None, *, zone: ZoneInfo) -> None:
+        is_empty, typed = typed is None, typed or {}
         self.typed = {name: typed.get(name, "") for name in FIELDS}
         self.key = typed.get("key", "") if is_uuid(typed.get("key", "")) else new_uuid()
         given = {name: text.strip() or None for name, text in self.typed.items()} | {"title": self.typed["title"]}
         fields = _TaskFields(data=given, context={"zone": zone})
         self.is_valid = fields.is_valid()
         self.values: dict[str, Any] = dict(fields.validated_data) if self.is_valid else {}
-        self.errors = {name: " ".join(str(text) for text in texts) for name, texts in fields.errors.items()}
+        errors: Mapping[str, list[str]] = {} if is_empty else fields.errors
+        self.errors = {name: " ".join(str(text) for text in texts) for name, texts in errors.items()}

@@ -54,7 +54,7 @@ def board_context(request: HttpRequest, user: AuthenticatedUser) -> dict[str, An
     """Return what the quadrants' template needs; how many rows are shown stands in the form or in the address."""
     values: Mapping[str, str] = request.POST if request.method == "POST" else request.GET
     board = read_board(user=user, shown=read_shown(values), now=utc_now())
-    return {"board": board, "add_forms": [(card, TaskForm({}, zone=ZoneInfo(user.time_zone))) for card in board.cards]}
+    return {"board": board, "add_forms": [(card, TaskForm(zone=ZoneInfo(user.time_zone))) for card in board.cards]}
 
 
 def open_editor(user: AuthenticatedUser, task_id: int, form: TaskForm | None = None) -> dict[str, Any]:

@@ -69,10 +69,13 @@ function closeEditor(editor) {
   refresh();
 }
 
-// Rows as they were before they became editors.
+// Rows as they were before they became editors; an editor whose text was taken becomes a row again.
 const rowsBefore = new Map();
 document.addEventListener("htmx:beforeSwap", (event) => {
-  const { target } = event.detail;
+  const { target, xhr, requestConfig } = event.detail;
+  if (xhr.status < 300 && requestConfig.elt.matches("form.editor")) {
+    requestConfig.elt.closest(".task").removeAttribute("data-editor");
+  }
   if (target?.matches?.(".task:not([data-editor])")) rowsBefore.set(target.dataset.task, target.cloneNode(true));
 });
 

@@ -43,6 +43,11 @@ document.addEventListener("task-added", (event) => {
   form.elements.namedItem("title").focus();
 });
 
+// All of an editor is seen, its buttons too.
+document.addEventListener("htmx:afterSettle", () => {
+  document.activeElement?.closest?.(".task[data-editor]")?.scrollIntoView({ block: "nearest" });
+});
+
 document.addEventListener("click", (event) => {
   const tab = event.target.closest("[data-show]");
   if (!tab) return;
