@@ -34,7 +34,7 @@ def add_archived_memory(user, **values):
     return item_id
 
 
-def turn_switch(user):
-    """Forbid the assistant to remember anything of the user."""
-    change = SwitchesChange(memory_enabled=False)
+def turn_switch(user, *, memory_enabled=False):
+    """Forbid the assistant to remember anything of the user, or let it."""
+    change = SwitchesChange(memory_enabled=memory_enabled)
     operations.change_memory_switches(user_id=user.pk, change=change, by=by_user(user), now=NOW)

@@ -10,6 +10,7 @@ from tasks.models import TaskItem
 from tasks.operations import complete_task
 from tests.admin_rows import make_session
 from tests.integration.chat.turns import RunState, another, ask, result, talk
+from tests.memory_rows import add_deleted_memory, add_memory, by_user, turn_switch
 from tests.task_rows import add_class, add_deleted_task, add_task
 
 
@@ -31,6 +32,9 @@ def give_belongings(user) -> dict[str, object]:
     done_task_id = add_task(user, f"Done {words}", now=now)
     complete_task(user_id=user.pk, task_id=done_task_id, now=now)
     task_class = add_class(user, f"First {words}", f"Second {words}", name=words)
+    memory = {"title": f"Title {words}", "conversation_id": conversation_id, "by": by_user(user, f"Reason {words}")}
+    # differently for each user
+    turn_switch(user, memory_enabled=user.pk % 2 == 0)
     return {
         "conversation_id": conversation_id,
         "run_id": run_id,
@@ -40,6 +44,8 @@ def give_belongings(user) -> dict[str, object]:
         "deleted_task_id": add_deleted_task(user, title=f"Deleted {words}", now=now),
         "task_class_id": task_class.id,
         "task_item_id": task_class.items[0].id,
+        "memory_item_id": add_memory(user, f"Content {words}", **memory),
+        "deleted_memory_item_id": add_deleted_memory(user, content=f"Deleted {words}", title=words),
         "session_id": make_session(user, user_agent=words).pk,
     }
 

@@ -51,6 +51,10 @@ class OwnWrite(Recipe):
 CONVERSATION = {"conversation_id": "{conversation_id}"}
 _CONFIG = {"total_slots": 5}
 _CLASS = {"name": "Mine now", "mode": "manual", "config": _CONFIG}
+_MEMORY = {"memory_type": "fact", "title": "Mine", "content": "Mine"}
+# Notes of where an item comes from: looked up nowhere.
+_SOURCE = {"run_id": "{run_id}", "assistant_id": "{run_id}"}
+_OF_MEMORY = {"item_id": "memory_item_id"}
 _NEW_ITEMS = [{"order": 1, "content": "Mine now"}]
 
 RECIPES: dict[str, tuple[Recipe, ...]] = {
@@ -127,6 +131,30 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
         Hidden(code="40401", body={"status": "archived"}),
     ),
     "DELETE /api/v1/agent/conversations/{conversation_id}": (Hidden(code="40401"),),
+    # --- memory ---
+    "GET /api/v1/memory/items": (
+        OwnRead(),
+        OwnRead(query={"statuses": "active,archived,deleted", "limit": 100}),
+        Silent(
+            query=CONVERSATION, because="of another's conversation the asker has no items: the global ones are left"
+        ),
+    ),
+    "POST /api/v1/memory/items": (
+        OwnWrite(body=_MEMORY),
+        Hidden(code="40401", body={**_MEMORY, **CONVERSATION, **_SOURCE}),
+    ),
+    "GET /api/v1/memory/items/{item_id}": (Hidden(code="40055", path=_OF_MEMORY),),
+    "PATCH /api/v1/memory/items/{item_id}": (
+        Hidden(code="40055", path=_OF_MEMORY, body={"title": "Mine now"}),
+        Hidden(code="40401", path={"item_id": "my_memory_item_id"}, body={**CONVERSATION, **_SOURCE}),
+    ),
+    "DELETE /api/v1/memory/items/{item_id}": (Hidden(code="40055", path=_OF_MEMORY),),
+    "POST /api/v1/memory/items/{item_id}/restore": (
+        Hidden(code="40055", path=_OF_MEMORY),
+        Hidden(code="40055", path={"item_id": "deleted_memory_item_id"}),
+    ),
+    "GET /api/v1/memory/settings": (OwnRead(),),
+    "PATCH /api/v1/memory/settings": (OwnWrite(body={"sensitive_memory_enabled": True}),),
 }
 
 # Operations without objects of a user, open to everybody, and why they may be.
