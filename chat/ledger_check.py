@@ -15,7 +15,7 @@ from django.db.models import Model, QuerySet, Sum
 
 from chat.contracts import Role
 from chat.models import AgentChat, ChatHistory
-from chat.operations.conversations import lock_conversations
+from chat.operations.conversations import lock_conversation
 from smartflow.accounts import ledger
 from smartflow.accounts.contracts import ComparedRows, SumDifference
 
@@ -126,7 +126,7 @@ def _computed(messages: list[ChatHistory]) -> Iterator[tuple[ChatHistory, int]]:
 def _check_conversation(conversation_id: str, is_repairing: bool) -> list[LedgerDifference]:
     """Look at one conversation with its row locked, and mend it."""
     with transaction.atomic():
-        chat = lock_conversations(conversation_ids=[conversation_id]).get(conversation_id)
+        chat = lock_conversation(conversation_id=conversation_id)
         if chat is None:
             return []
         true_total = ledger.sum_tokens_of_conversations(conversation_ids=[conversation_id])[conversation_id]

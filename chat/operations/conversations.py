@@ -10,10 +10,13 @@ from chat.contracts import ChatStatus
 from chat.models import AgentChat
 from chat.queries import ConversationNotFound
 from outbox.database_errors import repeat_on_conflict
+from smartflow.api.rows import RowReader, fetch
 from smartflow.kernel.errors import Invalid
 from smartflow.kernel.text import noop as _
 
 TITLE_MAX_CHARACTERS = 255
+_FIND_KEY = "SELECT id FROM agent_chats WHERE chat_id = %s"
+_LOCKED = RowReader(AgentChat, "id = %s", is_locking=True)
 
 
 class ConversationTitleInvalid(Invalid):
@@ -53,24 +56,25 @@ def delete_conversation(*, user_id: int, conversation_id: str, now: datetime) ->
 
 def lock_own(*, user_id: int, conversation_id: str) -> AgentChat:
     """Lock the user's conversation for the caller's transaction. Raises: ConversationNotFound."""
-    chat = lock_conversations(conversation_ids=[conversation_id]).get(conversation_id)
+    chat = lock_conversation(conversation_id=conversation_id)
     if chat is None or chat.user_id != user_id or chat.deleted_at is not None:
         raise ConversationNotFound
     return chat
 
 
-def lock_conversations(*, conversation_ids: Collection[str]) -> dict[str, AgentChat]:
+def lock_conversation(*, conversation_id: str) -> AgentChat | None:
     """
-    Lock the conversations' rows, deleted or not, and return those there are.
+    Lock the conversation's row, deleted or not, for the caller's transaction; None without such a conversation.
 
-    By primary key only, in its order. A lock through the unique key holds that index too, which the foreign keys of
-    runs and messages look into: on MariaDB a turn that waited for the row then met a consumer that was about to insert.
+    By primary key only. A lock through the unique key holds that index too, which the foreign keys of runs and messages
+    look into: on MariaDB a turn that waited for the row then met a consumer that was about to insert.
     """
-    return {chat.chat_id: chat for chat in _locked(conversation_ids)}
+    key = fetch(_FIND_KEY, conversation_id)
+    return None if key is None else _LOCKED.find(*key)
 
 
 def lock_conversation_keys(*, conversation_ids: Collection[str]) -> dict[str, int]:
-    """Do the same and return their primary keys: the other values of hundreds of rows would cost more than the lock."""
+    """Lock many in the order of their primary keys and return these: the other values would cost more than the lock."""
     return dict(_locked(conversation_ids).values_list("chat_id", "pk"))
 
 

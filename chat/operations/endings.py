@@ -7,21 +7,22 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet, Value
+from django.db.models import Q, Value
 from django.db.models.functions import Coalesce
 
 from chat.contracts import Role, RunKind, RunResult, RunState, StartedRun, TimelineKind
 from chat.memory.budget import estimate_text
 from chat.models import AgentChat, ChatRun
-from chat.operations.conversations import lock_conversations
+from chat.operations.conversations import lock_conversation
 from chat.operations.messages import append_end
 from chat.operations.ownership import MOST_ATTEMPTS, RunNotOwned, WaitingRun, abandoned, list_waiting, owned
-from chat.operations.timeline import NewEntry, append_timeline
+from chat.operations.timeline import NewEntry, write_entries
 from chat.operations.variants import make_current
 from chat.queries import RunNotFound
 from outbox.database_errors import repeat_on_conflict
 from smartflow.accounts.contracts import ModelCall
 from smartflow.accounts.quota import settle_hold
+from smartflow.api.rows import RowReader, execute, json_text, moment
 
 # The code of a run whose executor died; what it had said is kept.
 INTERRUPTED = "run_interrupted"
@@ -29,6 +30,13 @@ NOT_STARTED = "run_not_started"
 # How long a run that lost its owner before the first word waits for another; one that was given back waits a lease
 # longer, so that a process that is restarted finds it. A new one waits CHAT_QUEUE_SECONDS for its first.
 ORPHAN_WAIT_SECONDS = 8.0
+_OWNED = RowReader(ChatRun, "id = %s AND is_live = 1 AND owner = %s AND epoch = %s", is_locking=True)
+_END = (
+    "UPDATE chat_runs SET state = %s, is_live = NULL, output_text = %s, output_events = %s, error_code = %s,"
+    " retry_after_seconds = %s, prompt_tokens = %s, completion_tokens = %s, total_tokens = %s, is_usage_estimated = %s,"
+    " lease_until = NULL, started_at = COALESCE(started_at, %s), finished_at = %s WHERE id = %s"
+)
+_NOTE = "UPDATE agent_chats SET timeline_seq = %s, title_due_at = %s, context_token_stats = %s WHERE id = %s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +59,11 @@ def finish_run(*, run: StartedRun, result: RunResult, now: datetime) -> int:
 
     def finish() -> int:
         with transaction.atomic():
-            chat = lock_conversations(conversation_ids=[run.conversation_id])[run.conversation_id]
-            _end(chat, owned(run=run), run.run_id, result, now)
+            chat = lock_conversation(conversation_id=run.conversation_id)
+            row = _OWNED.find(run.run_id, run.owner, run.epoch)
+            if chat is None or row is None:
+                raise RunNotOwned(run_id=run.run_id)
+            _end(chat, row, result, now)
             return chat.timeline_seq
 
     return repeat_on_conflict(finish)
@@ -108,8 +119,11 @@ def end_orphaned_run(*, run_id: str, recovered: RecoveredText | None = None, now
 
     def end() -> None:
         with transaction.atomic():
-            chat = lock_conversations(conversation_ids=[run.chat_id])[run.chat_id]
-            _end(chat, same, run.id, result, now)
+            chat = lock_conversation(conversation_id=run.chat_id)
+            row = same.select_for_update().filter(id=run.id).first()
+            if chat is None or row is None:
+                raise RunNotOwned(run_id=run.id)
+            _end(chat, row, result, now)
 
     try:
         repeat_on_conflict(end)
@@ -129,15 +143,15 @@ def _request_stop(user_id: int, run_id: str, now: datetime) -> RunState:
         run = ChatRun.objects.filter(id=run_id, user_id=user_id).only("id", "chat_id").first()
         if run is None:
             raise RunNotFound
-        chat = lock_conversations(conversation_ids=[run.chat_id]).get(run.chat_id)
+        chat = lock_conversation(conversation_id=run.chat_id)
         if chat is None or chat.deleted_at is not None:
             raise RunNotFound
         live = ChatRun.objects.filter(id=run_id, is_live=True)
         # The row is locked from here on, so its owner is still the owner below.
         live.update(stop_requested_at=Coalesce("stop_requested_at", Value(now)))
-        run.refresh_from_db()
+        run = ChatRun.objects.get(id=run_id)
         if run.is_live and not run.owner:
-            _end(chat, live, run_id, _result_of_abandoned(run, state=RunState.STOPPED, error_code=""), now)
+            _end(chat, run, _result_of_abandoned(run, state=RunState.STOPPED, error_code=""), now)
             return RunState.STOPPED
         return RunState(run.state)
 
@@ -178,46 +192,44 @@ def _result_of_abandoned(run: ChatRun, *, state: RunState, error_code: str) -> R
     )
 
 
-def _end(chat: AgentChat, guard: QuerySet[ChatRun], run_id: str, result: RunResult, now: datetime) -> None:
-    """Write a run's end. The caller holds the conversation. Raises: RunNotOwned when the guard finds nothing."""
-    calls = result.calls
-    ended = guard.filter(id=run_id).update(
-        state=result.state,
-        is_live=None,
-        output_text=result.text,
-        output_events=list(result.events),
-        error_code=result.error_code,
-        retry_after_seconds=result.retry_after_seconds,
-        prompt_tokens=sum(call.input_tokens for call in calls),
-        completion_tokens=sum(call.output_tokens for call in calls),
-        total_tokens=result.total_tokens,
-        is_usage_estimated=any(call.is_estimated for call in calls),
-        lease_until=None,
-        started_at=Coalesce("started_at", Value(now)),
-        finished_at=now,
+def _end(chat: AgentChat, run: ChatRun, result: RunResult, now: datetime) -> None:
+    """Write a run's end. The caller holds the conversation and the run, and has seen that it is the caller's to end."""
+    run.state, run.is_live = result.state, None
+    run.output_text, run.output_events, run.error_code = result.text, list(result.events), result.error_code
+    run.total_tokens = result.total_tokens
+    execute(
+        _END,
+        run.state,
+        run.output_text,
+        json_text(run.output_events),
+        run.error_code,
+        result.retry_after_seconds,
+        sum(call.input_tokens for call in result.calls),
+        sum(call.output_tokens for call in result.calls),
+        run.total_tokens,
+        any(call.is_estimated for call in result.calls),
+        moment(now),
+        moment(now),
+        run.id,
     )
-    if not ended:
-        raise RunNotOwned(run_id=run_id)
-    run = ChatRun.objects.get(id=run_id)
     if run.output_text and not run.is_current:
         make_current(run=run)
-    append_timeline(chat=chat, entries=[_answer_entry(run)], now=now)
+    chat.timeline_seq += 1
+    write_entries(chat=chat, entries=[_answer_entry(run)], now=now)
     settle_hold(user_id=run.user_id, hold_id=run.id, tokens=result.total_tokens, now=now)
     append_end(run=run, result=result, revision=chat.timeline_seq, now=now)
-    _note_answer(chat, run, result, now)
+    _note_answer(chat, result, now)
 
 
-def _note_answer(chat: AgentChat, run: ChatRun, result: RunResult, now: datetime) -> None:
-    """Let a title be made after the first whole answer, and remember how long the answer was."""
-    values: dict[str, object] = {}
+def _note_answer(chat: AgentChat, result: RunResult, now: datetime) -> None:
+    """Count the answer's entry, let a title be made after the first whole answer, and remember how long it was."""
+    title_due_at, stats = chat.title_due_at, chat.context_token_stats
     if result.state == RunState.FINISHED and not (chat.title or "").strip() and not chat.title_attempts:
-        values["title_due_at"] = now
+        title_due_at = now
     answer = sum(call.output_tokens for call in result.calls if call.purpose == "answer")
     if result.stats is not None or answer:
-        stats = asdict(result.stats) if result.stats is not None else chat.context_token_stats or {}
-        values["context_token_stats"] = {**stats, "answer": answer}
-    if values:
-        AgentChat.objects.filter(pk=chat.pk).update(**values)
+        stats = {**(asdict(result.stats) if result.stats is not None else stats or {}), "answer": answer}
+    execute(_NOTE, chat.timeline_seq, moment(title_due_at), json_text(stats), chat.pk)
 
 
 def _answer_entry(run: ChatRun) -> NewEntry:

@@ -10,10 +10,12 @@ from django.db import transaction
 
 from chat.contracts import Role, StartedRun, TimelineKind
 from chat.models import AgentChat, AgentTimelineEvent
-from chat.operations.conversations import lock_conversations
+from chat.operations.conversations import lock_conversation
 from chat.operations.ownership import SUMMARY_STAGE, RunNotOwned, owned
+from smartflow.api.rows import execute, insert_rows
 
 SUMMARY_VERSION = 1
+_COUNT = "UPDATE agent_chats SET timeline_seq = %s WHERE id = %s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,26 +37,29 @@ def append_timeline(*, chat: AgentChat, entries: Sequence[NewEntry], now: dateti
     Transaction: the caller's, which holds the conversation's row: two writers never get the same seq.
     Order:       as given. Twice: appends twice; the caller's fence keeps it from happening.
     """
-    first = chat.timeline_seq + 1
-    AgentTimelineEvent.objects.bulk_create(
-        [
-            AgentTimelineEvent(
-                chat_id=chat.chat_id,
-                user_id=chat.user_id,
-                seq=seq,
-                kind=entry.kind,
-                role=entry.role,
-                content=entry.content,
-                payload=entry.payload,
-                tokens_consumed=entry.tokens_consumed,
-                run_id=entry.run_id,
-                created_at=now,
-            )
-            for seq, entry in enumerate(entries, start=first)
-        ]
-    )
     chat.timeline_seq += len(entries)
-    AgentChat.objects.filter(pk=chat.pk).update(timeline_seq=chat.timeline_seq)
+    write_entries(chat=chat, entries=entries, now=now)
+    execute(_COUNT, chat.timeline_seq, chat.pk)
+
+
+def write_entries(*, chat: AgentChat, entries: Sequence[NewEntry], now: datetime) -> None:
+    """Do the same for a caller who has counted the entries in `chat.timeline_seq`, and writes that himself."""
+    rows = [
+        {
+            "chat_id": chat.chat_id,
+            "user_id": chat.user_id,
+            "seq": seq,
+            "kind": entry.kind,
+            "role": entry.role,
+            "content": entry.content,
+            "payload": entry.payload,
+            "tokens_consumed": entry.tokens_consumed,
+            "run_id": entry.run_id,
+            "created_at": now,
+        }
+        for seq, entry in enumerate(entries, start=chat.timeline_seq - len(entries) + 1)
+    ]
+    insert_rows(AgentTimelineEvent, rows)
 
 
 def save_compaction(*, run: StartedRun, summary: str, covers_turn: int, tokens: int, now: datetime) -> None:
@@ -66,7 +71,7 @@ def save_compaction(*, run: StartedRun, summary: str, covers_turn: int, tokens: 
     Raises:      RunNotOwned.
     """
     with transaction.atomic():
-        chat = lock_conversations(conversation_ids=[run.conversation_id]).get(run.conversation_id)
+        chat = lock_conversation(conversation_id=run.conversation_id)
         if chat is None or not owned(run=run).exists():
             raise RunNotOwned(run_id=run.run_id)
         if chat.compaction_watermark >= covers_turn:

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from chat.models import AgentChat, ChatRun
-from chat.operations.conversations import lock_conversations
+from chat.operations.conversations import lock_conversation
 from outbox.append import append_event
 from smartflow.accounts.contracts import ModelCall
 from smartflow.accounts.quota import charge_tokens
@@ -55,7 +55,7 @@ def save_title(*, conversation: UntitledConversation, title: str, calls: tuple[M
     Twice:       raises IntegrityError and changes nothing: the event's id is the call's, so a call is charged once.
     """
     with transaction.atomic():
-        chat = lock_conversations(conversation_ids=[conversation.conversation_id]).get(conversation.conversation_id)
+        chat = lock_conversation(conversation_id=conversation.conversation_id)
         if chat is None:
             return False
         is_wanted = bool(title) and not (chat.title or "").strip()

@@ -11,11 +11,12 @@ from chat.memory.budget import REQUEST_OVERHEAD_TOKENS, estimate_text
 from chat.models import AgentChat, ChatRun
 from chat.operations.conversations import lock_own
 from chat.operations.messages import append_question
-from chat.operations.ownership import started_run
-from chat.operations.timeline import NewEntry, append_timeline
+from chat.operations.ownership import read_summary
+from chat.operations.timeline import NewEntry, write_entries
 from chat.operations.variants import RunNotRepeatable, check_quiet, lock_last
 from outbox.database_errors import repeat_on_conflict
 from smartflow.accounts.quota import hold_tokens
+from smartflow.api.rows import execute, fetch, insert_row, moment
 from smartflow.kernel.errors import Conflict, Unavailable
 from smartflow.kernel.ids import new_uuid
 from smartflow.kernel.text import noop as _
@@ -24,6 +25,11 @@ from smartflow.kernel.text import noop as _
 FIRST_OUTPUT_GUESS_TOKENS = 500
 MOST_OUTPUT_GUESS_TOKENS = 4000
 HOLD_SECONDS = 600
+_COUNT_LIVE = "SELECT COUNT(*) FROM chat_runs WHERE user_id = %s AND is_live = 1"
+_TOUCH = (
+    "UPDATE agent_chats SET turn_count = %s, timeline_seq = %s, last_message_at = %s, status = %s, updated_at = %s"
+    " WHERE id = %s"
+)
 # What the model is told instead of something the user said.
 CONTINUE_NUDGE = "Continue exactly where your last answer stops. Do not repeat any of it."
 
@@ -141,7 +147,6 @@ def begin_continuation(
 def _begin_turn(request: TurnRequest, claimant: Claimant, now: datetime) -> StartedRun:
     with transaction.atomic():
         chat = _open_conversation(request, now) if request.conversation_id is None else _go_on(request, now)
-        history_seq = chat.timeline_seq
         new = _NewRun(
             kind=RunKind.TURN,
             turn_no=chat.turn_count,
@@ -160,9 +165,9 @@ def _begin_turn(request: TurnRequest, claimant: Claimant, now: datetime) -> Star
             payload=payload,
             run_id=started.run_id,
         )
-        append_timeline(chat=chat, entries=[said], now=now)
+        write_entries(chat=chat, entries=[said], now=now)
         append_question(run=started, now=now)
-    return replace(started, history_seq=history_seq)
+    return replace(started, history_seq=chat.timeline_seq - 1)
 
 
 def _insert_run(chat: AgentChat, new: _NewRun, claimant: Claimant, now: datetime) -> StartedRun:
@@ -176,12 +181,14 @@ def _insert_run(chat: AgentChat, new: _NewRun, claimant: Claimant, now: datetime
         expires_at=now + timedelta(seconds=HOLD_SECONDS),
         now=now,
     )
-    if ChatRun.objects.filter(user_id=chat.user_id, is_live=True).count() >= settings.CHAT_MAX_LIVE_RUNS_OF_USER:
+    (live,) = fetch(_COUNT_LIVE, chat.user_id) or (0,)
+    if live >= settings.CHAT_MAX_LIVE_RUNS_OF_USER:
         raise TooManyRunsOfUser(retry_after_seconds=5)
     has_owner = bool(claimant.owner)
-    run = ChatRun(
+    insert_row(
+        ChatRun,
         id=run_id,
-        chat=chat,
+        chat_id=chat.chat_id,
         user_id=chat.user_id,
         kind=new.kind,
         turn_no=new.turn_no,
@@ -198,8 +205,26 @@ def _insert_run(chat: AgentChat, new: _NewRun, claimant: Claimant, now: datetime
         request_id=new.request_id,
         created_at=now,
     )
-    run.save(force_insert=True)
-    return started_run(run=run)
+    return StartedRun(
+        run_id=run_id,
+        conversation_id=chat.chat_id,
+        user_id=chat.user_id,
+        turn_no=new.turn_no,
+        variant_no=new.variant_no,
+        kind=new.kind,
+        model=new.model,
+        thinking=new.thinking,
+        message=new.message,
+        system_prompt=chat.system_prompt or "",
+        owner=claimant.owner,
+        epoch=1 if has_owner else 0,
+        attempt=1,
+        request_id=new.request_id,
+        language=new.language,
+        held_tokens=guess,
+        summary=read_summary(stored=chat.compaction_summary),
+        summary_covers_turn=chat.compaction_watermark,
+    )
 
 
 def _guess_tokens(chat: AgentChat, message: str) -> int:
@@ -211,26 +236,29 @@ def _guess_tokens(chat: AgentChat, message: str) -> int:
 
 
 def _open_conversation(request: TurnRequest, now: datetime) -> AgentChat:
-    return AgentChat.objects.create(
-        chat_id=new_uuid(),
-        user_id=request.user_id,
-        model=request.model,
-        status=ChatStatus.ACTIVE,
-        turn_count=1,
-        last_message_at=now,
-    )
+    """Insert a conversation whose first turn, and the entry of its question, are counted already."""
+    values = {
+        "chat_id": new_uuid(),
+        "user_id": request.user_id,
+        "model": request.model,
+        "turn_count": 1,
+        "timeline_seq": 1,
+        "last_message_at": now,
+        "created_at": now,
+        "updated_at": now,
+    }
+    return AgentChat(id=insert_row(AgentChat, **values), **values)
 
 
 def _go_on(request: TurnRequest, now: datetime) -> AgentChat:
-    """Count one more turn of a conversation, holding its row, unless a run of it is live."""
+    """Count a turn and its question's entry of a conversation, holding its row, unless a run of it is live."""
     chat = lock_own(user_id=request.user_id, conversation_id=request.conversation_id or "")
     check_quiet(chat=chat)
     chat.turn_count += 1
+    chat.timeline_seq += 1
     _touch(chat, now)
     return chat
 
 
 def _touch(chat: AgentChat, now: datetime) -> None:
-    chat.last_message_at = now
-    chat.status = ChatStatus.ACTIVE
-    chat.save(update_fields=["turn_count", "last_message_at", "status", "updated_at"])
+    execute(_TOUCH, chat.turn_count, chat.timeline_seq, moment(now), ChatStatus.ACTIVE, moment(now), chat.pk)

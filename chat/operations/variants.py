@@ -10,6 +10,7 @@ from chat.operations.conversations import lock_own
 from chat.operations.timeline import NewEntry, append_timeline
 from chat.queries import ConversationNotFound, RunNotFound
 from outbox.database_errors import repeat_on_conflict
+from smartflow.api.rows import fetch
 from smartflow.kernel.errors import Conflict
 from smartflow.kernel.text import noop as _
 
@@ -57,9 +58,9 @@ def make_current(*, run: ChatRun) -> None:
 
 def check_quiet(*, chat: AgentChat) -> None:
     """Raise RunAlreadyLive while an answer is under way in the conversation, which the caller holds."""
-    live = ChatRun.objects.filter(chat__chat_id=chat.chat_id, is_live=True).values_list("id", flat=True).first()
+    live = fetch("SELECT id FROM chat_runs WHERE chat_id = %s AND is_live = 1", chat.chat_id)
     if live is not None:
-        raise RunAlreadyLive(run_id=live)
+        raise RunAlreadyLive(run_id=live[0])
 
 
 def lock_last(*, user_id: int, run_id: str, not_last: type[Conflict]) -> tuple[AgentChat, ChatRun]:

@@ -20,12 +20,13 @@ from django.utils.translation import gettext
 from smartflow.accounts.contracts import EntryKind
 from smartflow.accounts.models import TokenHold, TokenLedgerEntry, TokenWindow, User
 from smartflow.accounts.quota_window import Week, find_week, find_zone
+from smartflow.api.rows import RowReader, execute, fetch, insert_row, moment
 from smartflow.kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from smartflow.kernel.ids import new_uuid
 from smartflow.kernel.text import noop as _
 
-# The two statements that every turn waits for before the model is asked; put together by the models, they took a third
-# of the time that the process spends on beginning one. Each window begins where the last one ended.
+# What every turn waits for before the model is asked, and behind its end; put together by the models, these statements
+# took a third of the time that the process spent on a turn. Each window begins where the last one ended.
 _FIND_WINDOW = (
     "SELECT token_windows.id, users.token_limit, users.time_zone FROM token_windows"
     " JOIN users ON users.id = token_windows.user_id"
@@ -36,6 +37,10 @@ _TAKE = (
     " WHERE id = %s AND %s + granted_tokens - used_tokens - held_tokens >= %s"
     " AND NOT EXISTS (SELECT 1 FROM token_holds WHERE hold_id = %s)"
 )
+_CHARGE_HOLD = "UPDATE token_holds SET charged_tokens = %s, settled_at = COALESCE(settled_at, %s) WHERE hold_id = %s"
+_CHARGE_WINDOW = "UPDATE token_windows SET used_tokens = used_tokens + %s, held_tokens = held_tokens - %s WHERE id = %s"
+_LOCKED_WINDOW = RowReader(TokenWindow, "id = %s", is_locking=True)
+_HOLD = RowReader(TokenHold, "hold_id = %s")
 # What a column of the ledger holds.
 MOST_TOKENS = 2**31 - 1
 
@@ -83,9 +88,7 @@ def hold_tokens(*, user_id: int, hold_id: str, tokens: int, expires_at: datetime
         _release_expired(window.id, now)
         if not _take(window, hold_id, tokens):
             raise _refusal(window, tokens, now)
-    TokenHold.objects.create(
-        hold_id=hold_id, user_id=user_id, window_id=window.id, tokens=tokens, expires_at=expires_at
-    )
+    insert_row(TokenHold, hold_id=hold_id, user_id=user_id, window_id=window.id, tokens=tokens, expires_at=expires_at)
 
 
 def extend_hold(*, hold_id: str, tokens: int, expires_at: datetime, now: datetime) -> None:
@@ -121,11 +124,9 @@ def settle_hold(*, user_id: int, hold_id: str, tokens: int, now: datetime) -> No
     if hold is None:
         charge_tokens(user_id=user_id, hold_id=hold_id, tokens=tokens, now=now)
     elif hold.charged_tokens is None:
-        TokenHold.objects.filter(pk=hold_id).update(charged_tokens=tokens, settled_at=hold.settled_at or now)
+        execute(_CHARGE_HOLD, tokens, moment(now), hold_id)
         freed = hold.tokens if hold.settled_at is None else 0
-        TokenWindow.objects.filter(pk=hold.window_id).update(
-            used_tokens=F("used_tokens") + tokens, held_tokens=F("held_tokens") - freed
-        )
+        execute(_CHARGE_WINDOW, tokens, freed, hold.window_id)
 
 
 def charge_tokens(*, user_id: int, hold_id: str, tokens: int, now: datetime) -> None:
@@ -252,9 +253,7 @@ def _open_window(user_id: int, now: datetime) -> _Window:
 
 
 def _find_window(user_id: int, now: datetime) -> _Window | None:
-    with connection.cursor() as cursor:
-        cursor.execute(_FIND_WINDOW, [user_id, connection.ops.adapt_datetimefield_value(now)])
-        row = cursor.fetchone()
+    row = fetch(_FIND_WINDOW, user_id, moment(now))
     return None if row is None else _Window(*row)
 
 
@@ -282,11 +281,11 @@ def _lock_window(window_id: int) -> TokenWindow:
 
 def _lock_hold(hold_id: str) -> TokenHold | None:
     """Lock the hold's window and return the hold as it is then; None without such a hold."""
-    window_id = TokenHold.objects.filter(pk=hold_id).values_list("window_id", flat=True).first()
-    if window_id is None:
+    found = fetch("SELECT window_id FROM token_holds WHERE hold_id = %s", hold_id)
+    if found is None:
         return None
-    _lock_window(window_id)
-    return TokenHold.objects.get(pk=hold_id)
+    _LOCKED_WINDOW.find(*found)
+    return _HOLD.find(hold_id)
 
 
 def _with_room(window: _Window, tokens: int) -> QuerySet[TokenWindow]:
@@ -295,9 +294,7 @@ def _with_room(window: _Window, tokens: int) -> QuerySet[TokenWindow]:
 
 
 def _take(window: _Window, hold_id: str, tokens: int) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(_TAKE, [tokens, window.id, window.limit, tokens, hold_id])
-        return bool(cursor.rowcount)
+    return bool(execute(_TAKE, tokens, window.id, window.limit, tokens, hold_id))
 
 
 def _add_held(window: _Window, more: int) -> bool:

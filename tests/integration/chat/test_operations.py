@@ -113,13 +113,13 @@ def test_owner_of_an_ended_orphan_can_write_no_more(alice):
 
 def test_end_orphaned_runs_is_fenced_when_the_owner_comes_back_in_between(alice, monkeypatch):
     run = ask(alice, now=NOW)
-    lock = endings.lock_conversations
+    lock = endings.lock_conversation
 
-    def come_back(*, conversation_ids):
+    def come_back(*, conversation_id):
         say(run, "Here I am", now=later(60))
-        return lock(conversation_ids=conversation_ids)
+        return lock(conversation_id=conversation_id)
 
-    monkeypatch.setattr(endings, "lock_conversations", come_back)
+    monkeypatch.setattr(endings, "lock_conversation", come_back)
 
     assert operations.end_orphaned_runs(now=later(60)) == 0
     assert ChatRun.objects.get().is_live

@@ -174,7 +174,7 @@ def test_begin_turn_without_an_owner_waits_for_an_executor(alice):
 
 @pytest.mark.parametrize(
     ("begin", "statements"),
-    [("turn", 14), ("variant", 13), ("continuation", 13)],
+    [("turn", 13), ("variant", 13), ("continuation", 13)],
 )
 def test_beginning_a_run_takes_as_many_statements_however_long_the_conversation(
     alice, begin, statements, django_assert_num_queries
