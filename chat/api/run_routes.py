@@ -136,12 +136,10 @@ class RunRoutes:
     # --- beginning --------------------------------------------------------------------------------------------------
 
     async def _chat(self, call: _Call) -> Tail:
-        content_type = call.request.headers.get("content-type", "")
-        if content_type.partition(";")[0].strip().lower() != "application/json":
-            raise UnsupportedMediaType(content_type)
         body = await call.request.body()
 
         def begin(user_id: int) -> StartedRun:
+            _check_media_type(call.request)
             request = _read_turn(body, user_id=user_id, request=call.request)
             self._check_room(user_id)
             claimant = self._parts.claimant
@@ -193,20 +191,20 @@ class RunRoutes:
     # --- following --------------------------------------------------------------------------------------------------
 
     async def _events(self, call: _Call) -> Tail:
-        after = _read_position(call.request)
         known = self._parts.logs.find(call.run_id)
 
-        def look() -> tuple[int, RunSnapshot | None]:
+        def look() -> tuple[int, Position | None, RunSnapshot | None]:
             user_id = self._user_id(call)
+            after = _read_position(call.request)
             self._parts.tails.check_room(user_id)
             if known is not None and is_run_of(user_id=user_id, run_id=call.run_id):
-                return user_id, None
+                return user_id, after, None
             snapshot = find_run(user_id=user_id, run_id=call.run_id)
             if snapshot is None:
                 raise RunNotFound
-            return user_id, snapshot
+            return user_id, after, snapshot
 
-        user_id, snapshot = await self._parts.database.run(look)
+        user_id, after, snapshot = await self._parts.database.run(look)
         log = known if snapshot is None else self._parts.logs.follow(snapshot)
         assert log is not None
         self._parts.tails.check_room(user_id)
@@ -270,13 +268,20 @@ async def _end_of(log: RunLog | None) -> RunState | None:
 
 def _read_position(request: RawRequest) -> Position | None:
     """Return from where a reader goes on; what its browser says is newer than what its address says."""
+    found = None
     for name, value in (("Last-Event-ID", request.headers.get("last-event-id")), ("after", request.query.get("after"))):
         if value:
             position = Position.parse(value)
             if position is None:
                 raise PositionInvalid(fields={name: gettext(PositionInvalid.message)})
-            return position
-    return None
+            found = found or position
+    return found
+
+
+def _check_media_type(request: RawRequest) -> None:
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType(content_type)
 
 
 def _read_turn(body: bytes, *, user_id: int, request: RawRequest) -> TurnRequest:

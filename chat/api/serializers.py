@@ -27,6 +27,7 @@ class ConversationId(serializers.CharField):
         return text
 
 
+@extend_schema_field({"oneOf": [{"type": "string", "enum": ["auto", "true", "false"]}, {"type": "boolean"}]})
 class Thinking(serializers.ChoiceField):
     """auto, true or false; older clients send a boolean."""
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from django.utils.translation import gettext
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.plumbing import ResolvedComponent
+from drf_spectacular.plumbing import ResolvedComponent, force_instance
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
@@ -233,8 +233,8 @@ class EnvelopeAutoSchema(AutoSchema):
         # What tells a repetition from another request is the body, too: one that is not asked for is read all the same.
         if self._needs_key or (self.method in _WITH_BODY and self.get_request_serializer() is not None):
             found |= set(_BODY_CODES)
-        if any(_is_query(parameter) for parameter in self.get_override_parameters()):
-            found.add(codes.WRONG)
+        for parameter in self.get_override_parameters():
+            found |= _codes_of_parameter(parameter)
         if "{" in self.path:
             found.add(codes.NOT_FOUND)  # a path that no route's pattern matches
         return found
@@ -254,9 +254,19 @@ class EnvelopeAutoSchema(AutoSchema):
         }
 
 
-def _is_query(parameter: Any) -> bool:
-    """Tell whether a documented parameter stands in the query: a serializer's fields do."""
-    return not isinstance(parameter, OpenApiParameter) or parameter.location == OpenApiParameter.QUERY
+def _codes_of_parameter(parameter: Any) -> set[str]:
+    """Return what a documented parameter may be refused for; the fields of a serializer stand in the query."""
+    if isinstance(parameter, OpenApiParameter):
+        is_query = parameter.location == OpenApiParameter.QUERY
+        return {codes.WRONG} if is_query else set()
+    found = {codes.WRONG}
+    for field in force_instance(parameter).fields.values():  # type: ignore[no-untyped-call]
+        is_text = isinstance(field, serializers.CharField)
+        if field.required or (is_text and not field.allow_blank):
+            found.add(codes.MISSING)
+        if is_text and field.max_length is not None:
+            found.add(codes.TOO_LONG)
+    return found
 
 
 def _example_of(row: codes.Code) -> dict[str, Any]:

@@ -182,6 +182,25 @@ async def test_wrong_method_and_missing_token_are_refused(server, database, alic
     assert (missing.status, missing.json["status"]) == (401, "40009")
 
 
+async def test_a_stranger_is_told_nothing_of_what_else_is_wrong(server, database, alice):
+    run = await database.run(ask, alice)
+
+    position = await server.ask("GET", events_path(run), **{"Last-Event-ID": "nonsense"})
+    media_type = await server.ask("POST", CHAT_PATH, body={"message": "Hi"}, **{"Content-Type": "text/plain"})
+
+    assert (position.status, position.json["status"]) == (401, "40009")
+    assert (media_type.status, media_type.json["status"]) == (401, "40009")
+
+
+async def test_both_positions_are_checked_though_one_counts(server, database, alice, token):
+    run = await database.run(ask, alice)
+
+    answer = await server.ask("GET", events_path(run), token=token, query="after=nonsense", **{"Last-Event-ID": "1-3"})
+
+    assert (answer.status, answer.json["status"]) == (400, "40005")
+    assert list(answer.json["fields"]) == ["after"]
+
+
 async def test_readers_beyond_the_users_cap_are_refused_until_one_has_left(server, database, alice, token):
     run = await database.run(ask, alice)
     answers = [Answer() for _ in range(LIMITS.most_of_user)]
