@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import Q, QuerySet
 
 from smartflow.api.models import IdempotencyRecord
+from smartflow.api.rows import RowReader, execute, insert_row
 from smartflow.kernel.errors import Conflict, Invalid
 from smartflow.kernel.ids import new_uuid
 from smartflow.kernel.text import noop as _
 
 KEPT = timedelta(hours=24)
+_RECORD = RowReader(IdempotencyRecord, "user_id = %s AND `key` = %s")
+_STORE = "UPDATE idempotency_records SET status = %s, body = %s WHERE id = %s AND token = %s AND status IS NULL"
 # What a duplicate is told to wait: most requests take far less, and asking again is cheap.
 RETRY_AFTER_SECONDS = 1
 
@@ -59,7 +62,7 @@ def claim_key(*, user_id: int, key: str, fingerprint: str, now: datetime) -> Cla
     """
     Claim a key, or return the answer that it has already.
 
-    Transaction: opens its own, short: the claim is seen by others before the work begins.
+    Transaction: none; the claim is one statement, so that others see it before the work begins.
     Twice:       of two at once one gets the claim.
     Raises:      StillInProgress 40038; KeyReused 42200.
     """
@@ -88,7 +91,7 @@ def store_answer(*, claim: Claim, status: int, body: str) -> None:
     Transaction: the caller's, the one of the effect; so there is never one without the other.
     Raises:      ClaimLost when a successor has the claim; the caller rolls back.
     """
-    if not _claimed(claim).update(status=status, body=body):
+    if not execute(_STORE, status, body, claim.record_id, claim.token):
         raise ClaimLost
 
 
@@ -110,7 +113,7 @@ def prune_records(*, now: datetime, limit: int = 1000) -> int:
 
 
 def _find(user_id: int, key: str) -> IdempotencyRecord | None:
-    return IdempotencyRecord.objects.filter(user_id=user_id, key=key).first()
+    return _RECORD.find(user_id, key)
 
 
 def _lease_end(now: datetime) -> datetime:
@@ -122,20 +125,20 @@ def _claimed(claim: Claim) -> QuerySet[IdempotencyRecord]:
 
 
 def _insert(user_id: int, key: str, fingerprint: str, now: datetime) -> Claim | None:
-    record = IdempotencyRecord(
-        user_id=user_id,
-        key=key,
-        fingerprint=fingerprint,
-        token=new_uuid(),
-        lease_until=_lease_end(now),
-        expires_at=now + KEPT,
-    )
+    token = new_uuid()
     try:
-        with transaction.atomic():
-            record.save(force_insert=True)
+        record_id = insert_row(
+            IdempotencyRecord,
+            user_id=user_id,
+            key=key,
+            fingerprint=fingerprint,
+            token=token,
+            lease_until=_lease_end(now),
+            expires_at=now + KEPT,
+        )
     except IntegrityError:
         return None
-    return Claim(record.pk, record.token)
+    return Claim(record_id, token)
 
 
 def _take_over(record: IdempotencyRecord, fingerprint: str, now: datetime) -> Claim:

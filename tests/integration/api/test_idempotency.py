@@ -190,7 +190,7 @@ def test_a_commit_whose_answer_is_lost_is_found_by_the_repetition(alice, alice_c
     def commit(self):
         real(self)
         commits.append(1)
-        if len(commits) == 2:  # after the claim's comes the effect's
+        if len(commits) == 1:  # the claim is one statement; this is the effect's
             raise OperationalError(2013, "Lost connection to server during query")
 
     monkeypatch.setattr(BaseDatabaseWrapper, "commit", commit)
