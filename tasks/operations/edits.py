@@ -12,7 +12,7 @@ from tasks.contracts import UNSET, NewTask, Quadrant, TaskChange, TaskView
 from tasks.defaults import default_priority, default_threshold, normal_sections
 from tasks.models import Task
 from tasks.operations.facts import append_facts
-from tasks.queries import TaskNotFound, get_task
+from tasks.queries import TaskNotFound, view_task
 from tasks.revisions import take_revision
 from tasks.urgency import is_due
 
@@ -68,7 +68,7 @@ def create_task(*, user_id: int, task: NewTask, now: datetime) -> TaskView:
         take_revision(user_id=user_id)
         row.save(force_insert=True)
         append_facts(kind=TaskItemCreated, tasks=[row], changed=given, now=now)
-        return get_task(user_id=user_id, task_id=row.pk, now=now)
+    return view_task(task=row, now=now)
 
 
 def update_task(*, user_id: int, task_id: int, change: TaskChange, now: datetime) -> TaskView:
@@ -94,7 +94,7 @@ def update_task(*, user_id: int, task_id: int, change: TaskChange, now: datetime
             row.updated_at = now
             row.save(update_fields=[*changed, "due_soon_told_at", "updated_at"])
             append_facts(kind=TaskItemChanged, tasks=[row], changed=sorted(changed), now=now)
-        return get_task(user_id=user_id, task_id=task_id, now=now)
+    return view_task(task=row, now=now)
 
 
 def _checked_values(change: TaskChange) -> dict[str, Any]:
