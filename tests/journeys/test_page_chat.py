@@ -107,6 +107,13 @@ def answers(page: Page):
     return page.locator("[data-part=text]")
 
 
+def say_hello(page: Page):
+    """Have one short answer, so that there is a conversation that can go on."""
+    write(page, "Hello")
+    expect(answers(page)).to_have_text(tokens(8))
+    expect(page.locator("[data-action=send]")).to_be_visible()
+
+
 def test_an_answer_streams_and_goes_on_after_a_reload_and_in_a_second_tab(student, page, tmp_path):
     write(page, "Tell me a lot [[tokens=150 delay_ms=30]]")
     expect(page.locator("#chat-message")).to_have_value("")
@@ -130,8 +137,7 @@ def test_an_answer_streams_and_goes_on_after_a_reload_and_in_a_second_tab(studen
 
 
 def test_what_another_tab_asks_appears_here(student, page):
-    write(page, "Hello")
-    expect(answers(page)).to_have_text(tokens(8))
+    say_hello(page)
     second = student.watched(page.context.new_page())
     second.goto(page.url)
 
@@ -224,9 +230,7 @@ def test_what_is_not_accepted_stays_in_the_box(student, page, tmp_path):
 
 
 def test_a_message_during_another_devices_answer_joins_that_answer(student, page):
-    write(page, "First")
-    expect(answers(page)).to_have_text(tokens(8))
-    expect(page.locator("[data-part=title]")).to_have_text("token 1 token 2 token 3")
+    say_hello(page)
     conversation = re.search("conversation=([0-9a-f-]+)", page.url)[1]
 
     student.api.chat(
@@ -264,6 +268,15 @@ def test_what_a_model_writes_is_shown_as_text_and_never_run(page, tmp_path):
     expect(answer.locator("script, img, b, i, a")).to_have_count(0)
     assert page.title() != "taken"
     page.screenshot(path=tmp_path / "marks.png")
+
+
+def wait_for(page: Page, happened: list):
+    """Wait for what a route's handler notes; handlers run while the page is waited for."""
+    for _ in range(100):
+        if happened:
+            break
+        page.wait_for_timeout(50)
+    assert happened
 
 
 def write_lines(page: Page, message: str):
@@ -340,3 +353,155 @@ def test_bob_does_not_open_alices_conversation(student, alice, page):
     expect(page.locator("[data-part=empty]")).to_be_visible()
     assert "conversation=" not in page.url
     wait_until(lambda: page.locator("[data-part=asked]").count() == 0, 1)
+
+
+def test_a_message_whose_acceptance_got_lost_is_not_left_to_be_sent_twice(page):
+    say_hello(page)
+    lost = []
+
+    def lose(route):
+        lost.append(route.fetch())
+        route.abort()
+
+    page.route("**/agent/chat", lose)
+    write(page, "Did you get this?")
+    wait_for(page, lost)
+    page.unroute("**/agent/chat")
+    page.evaluate("dispatchEvent(new Event('focus'))")
+
+    expect(answers(page)).to_have_text([tokens(8), tokens(8)])
+    expect(page.locator("#chat-message")).to_have_value("")
+    expect(page.locator("[data-part=trouble]")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "info", "wait", "told"),
+    [
+        (503, "50301", "Too many answers.", "7", "Too many answers. Try again in 7 s."),
+        (429, "40051", "The quota starts anew on Monday.", "86400", "The quota starts anew on Monday."),
+    ],
+)
+def test_a_refusal_is_told_in_the_servers_words_and_when_to_try_again(page, status, code, info, wait, told):
+    body = {"status": code, "info": info, "request_id": "r"}
+    page.route("**/agent/chat", lambda route: route.fulfill(status=status, json=body, headers={"Retry-After": wait}))
+    write(page, "Hello")
+    page.unroute("**/agent/chat")
+
+    expect(page.locator("[data-part=trouble] p")).to_have_text(told)
+    assert page.input_value("#chat-message") == "Hello"
+
+
+def test_output_takes_pieces_snapshots_and_ends(page):
+    assert page.evaluate(OUTPUT) == {
+        "pieces": ["1-2", "ab", None],
+        "snapshot": ["2-4", "new", ["status"]],
+        "stopped": [True, "stopped", True],
+        "failed": ["failed", "Sorry.", 9],
+    }
+
+
+OUTPUT = """async () => {
+    const { Output } = await import("/static/app/chat-output.js");
+    const fed = (...events) => {
+        const output = new Output();
+        return [output, events.map(([id, data]) => output.take({ id, data: JSON.stringify(data) })).at(-1)];
+    };
+    const says = (content) => ({ choices: [{ delta: { content }, finish_reason: null }] });
+    const [pieces] = fed(["1-1", says("a")], ["1-2", says("b")]);
+    const extra = { kind: "snapshot", events: [{ at: 0, data: { kind: "status" } }] };
+    const [snapshot] = fed(["1-1", says("old")], ["2-4", { ...says("new"), extra }]);
+    const interrupt = { type: "continue" };
+    const finish = { choices: [{ delta: {}, finish_reason: "stop" }] };
+    const [stopped] = fed(["1-1", { ...finish, extra: { status: { code: "stopped" }, interrupt } }]);
+    const isDone = stopped.take({ id: "1-2", data: "[DONE]" });
+    const [failed] = fed(["1-1", { error: { message: "Sorry.", retry_after_seconds: 9 } }]);
+    return {
+        pieces: [pieces.position, pieces.text, pieces.end],
+        snapshot: [snapshot.position, snapshot.text, snapshot.extras.map((event) => event.kind)],
+        stopped: [isDone, stopped.end.state, stopped.end.mayContinue],
+        failed: [failed.end.state, failed.end.message, failed.end.retryAfterSeconds],
+    };
+}"""
+
+
+def test_events_are_read_however_they_are_cut_and_silence_ends_the_reading(page):
+    body = ": ping\n\nid: 1-1\ndata: 明\u2028天\r\n\r\nid: 1-2\ndata: a\ndata: b\n\ndata: cut"
+
+    seen = page.evaluate(EVENTS, body)
+
+    assert seen == {"read": [["1-1", "明\u2028天"], ["1-2", "a\nb"]], "silent": "SilentConnection"}
+
+
+EVENTS = """async (body) => {
+    const { readEvents, SilentConnection } = await import("/static/app/chat-sse.js");
+    const bytes = new TextEncoder().encode(body);
+    const inSingleBytes = new ReadableStream({
+        start(controller) {
+            for (const byte of bytes) controller.enqueue(new Uint8Array([byte]));
+            controller.close();
+        },
+    });
+    const read = [];
+    for await (const event of readEvents(inSingleBytes)) read.push([event.id, event.data]);
+    let silent = "";
+    try {
+        for await (const _event of readEvents(new ReadableStream(), { silenceMs: 30 })) silent = "an event";
+    } catch (error) {
+        silent = error instanceof SilentConnection ? "SilentConnection" : String(error);
+    }
+    return { read, silent };
+}"""
+
+
+def test_thoughts_are_a_panel_with_their_duration(page, tmp_path):
+    page.evaluate(THOUGHTS)
+
+    panel = page.locator("[data-part=thoughts]")
+    expect(panel.locator("summary")).to_have_text("Thought for 12 s")
+    panel.locator("summary").press("Enter")
+    expect(panel.locator("p")).to_have_text("First the calendar. Then the essay.")
+    expect(page.locator("[data-part=steps] li")).to_have_text(["Looked at your tasks"])
+    page.screenshot(path=tmp_path / "thoughts.png")
+
+
+THOUGHTS = """async () => {
+    const { showThoughts } = await import("/static/app/chat-thoughts.js");
+    const turn = document.querySelector("template[data-part=turn]").content.firstElementChild.cloneNode(true);
+    document.querySelector("[data-part=scroller]").prepend(turn);
+    const part = (name) => turn.querySelector(`[data-part=${name}]`);
+    part("answer").hidden = false;
+    const thought = (values) => ({ kind: "thinking_summary", thinking_summary: values });
+    const step = (status, summary) => ({ kind: status, block_id: "b", tool: { name: "list_tasks", summary } });
+    showThoughts(part("thoughts"), part("steps"), [
+        thought({ short_summary: "Looking", detail_summary: "First the calendar. ", final: false }),
+        step("tool_call", "Looking at your tasks"),
+        step("tool_result", "Looked at your tasks"),
+        thought({ detail_summary: "Then the essay.", final: true, duration_seconds: 11.8 }),
+    ], { isLive: false });
+}"""
+
+
+def test_a_conversation_is_the_same_in_whatever_order_its_entries_come(page):
+    forth, back = page.evaluate(ORDERS)
+
+    assert forth == back == [[1, "Q1", ["a", "b"], "a"], [2, "Q2", ["c"], "c"]]
+
+
+ORDERS = """async () => {
+    const { Conversation } = await import("/static/app/chat-conversation.js");
+    const entry = (seq, kind, content, payload) => ({ seq, kind, content, payload });
+    const answer = (seq, run_id, turn_no, variant_no) =>
+        entry(seq, "assistant_text", run_id, { run_id, turn_no, variant_no, state: "finished" });
+    const entries = [
+        entry(1, "user_text", "Q1", { run_id: "a", turn_no: 1 }), answer(2, "a", 1, 1), answer(3, "b", 1, 2),
+        entry(4, "variant_selected", "", { run_id: "a", turn_no: 1 }),
+        entry(5, "user_text", "Q2", { run_id: "c", turn_no: 2 }), answer(6, "c", 2, 1),
+    ];
+    return [entries, entries.toReversed()].map((ordered) => {
+        const conversation = new Conversation("id");
+        ordered.forEach((one) => conversation.take([one]));
+        return conversation.ordered.map((turn) => [
+            turn.no, turn.question.text, turn.ordered.map((variant) => variant.text), turn.shown.text,
+        ]);
+    });
+}"""
