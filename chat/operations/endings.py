@@ -15,14 +15,14 @@ from chat.memory.budget import estimate_text
 from chat.models import AgentChat, ChatRun
 from chat.operations.conversations import lock_conversation
 from chat.operations.messages import append_end
-from chat.operations.ownership import MOST_ATTEMPTS, RunNotOwned, WaitingRun, abandoned, list_waiting, owned
+from chat.operations.ownership import MOST_ATTEMPTS, RunNotOwned, WaitingRun, abandoned, list_waiting, lock_owned, owned
 from chat.operations.timeline import NewEntry, write_entries
 from chat.operations.variants import make_current
 from chat.queries import RunNotFound
 from outbox.database_errors import repeat_on_conflict
 from smartflow.accounts.contracts import ModelCall
 from smartflow.accounts.quota import settle_hold
-from smartflow.api.rows import RowReader, execute, json_text, moment
+from smartflow.api.rows import execute, json_text, moment
 
 # The code of a run whose executor died; what it had said is kept.
 INTERRUPTED = "run_interrupted"
@@ -30,7 +30,6 @@ NOT_STARTED = "run_not_started"
 # How long a run that lost its owner before the first word waits for another; one that was given back waits a lease
 # longer, so that a process that is restarted finds it. A new one waits CHAT_QUEUE_SECONDS for its first.
 ORPHAN_WAIT_SECONDS = 8.0
-_OWNED = RowReader(ChatRun, "id = %s AND is_live = 1 AND owner = %s AND epoch = %s", is_locking=True)
 _END = (
     "UPDATE chat_runs SET state = %s, is_live = NULL, output_text = %s, output_events = %s, error_code = %s,"
     " retry_after_seconds = %s, prompt_tokens = %s, completion_tokens = %s, total_tokens = %s, is_usage_estimated = %s,"
@@ -60,9 +59,8 @@ def finish_run(*, run: StartedRun, result: RunResult, now: datetime) -> int:
     def finish() -> int:
         with transaction.atomic():
             chat = lock_conversation(conversation_id=run.conversation_id)
-            row = _OWNED.find(run.run_id, run.owner, run.epoch)
-            if chat is None or row is None:
-                raise RunNotOwned(run_id=run.run_id)
+            row = lock_owned(run=run)
+            assert chat is not None  # a run has one
             _end(chat, row, result, now)
             return chat.timeline_seq
 

@@ -14,6 +14,7 @@ from django.db.models import Case, F, Q, QuerySet, When
 from chat.contracts import StartedRun
 from chat.models import ChatRun
 from outbox.database_errors import repeat_on_conflict
+from smartflow.api.rows import RowReader
 from smartflow.kernel.errors import Conflict
 from smartflow.kernel.text import noop as _
 
@@ -22,6 +23,7 @@ MOST_ATTEMPTS = 3
 # A lease that ends later than any lease that is given now was written by a clock that was ahead: it counts as over.
 CLOCK_SLACK_SECONDS = 5.0
 SUMMARY_STAGE = "chat"
+_OWNED = RowReader(ChatRun, "id = %s AND is_live = 1 AND owner = %s AND epoch = %s", is_locking=True)
 
 
 class RunNotOwned(Conflict):
@@ -34,6 +36,14 @@ class RunNotOwned(Conflict):
 def owned(*, run: StartedRun) -> QuerySet[ChatRun]:
     """Return the run if it is live and still this owner's by this claim, else nothing."""
     return ChatRun.objects.filter(id=run.run_id, is_live=True, owner=run.owner, epoch=run.epoch)
+
+
+def lock_owned(*, run: StartedRun) -> ChatRun:
+    """Lock the run for the caller's transaction, if it is live and still this owner's. Raises: RunNotOwned."""
+    row = _OWNED.find(run.run_id, run.owner, run.epoch)
+    if row is None:
+        raise RunNotOwned(run_id=run.run_id)
+    return row
 
 
 @dataclass(frozen=True, kw_only=True)

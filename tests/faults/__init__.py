@@ -4,3 +4,9 @@
 writes the history, checker.py judges the end. hooks/ is what the product's processes import beside the product; the
 product knows nothing of it.
 """
+
+import sys
+from pathlib import Path
+
+# What the product's processes find there by their PYTHONPATH.
+sys.path.append(str(Path(__file__).parent / "hooks"))

@@ -1,38 +1,13 @@
 """The product, broken on purpose in one place, to see whether the suite notices. FAULTS_MUTANT names the break."""
 
-import os
-from collections import defaultdict
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-Change = Callable[[ModuleType], None]
-MUTANTS: dict[str, dict[str, Change]] = {}
+from faults_breaking import Mutants, registrar
+from faults_breaking import replace as _replace
 
-
-def chosen() -> dict[str, list[Change]]:
-    """The changes of this process's mutant, by module; none without one. A name nobody knows stops the process."""
-    found: defaultdict[str, list[Change]] = defaultdict(list)
-    name = os.environ.get("FAULTS_MUTANT", "")
-    for module, change in (MUTANTS[name] if name else {}).items():
-        found[module].append(change)
-    return found
-
-
-def mutant(name: str, module: str) -> Callable[[Change], Change]:
-    """Register the function below as part of a mutant."""
-
-    def register(change: Change) -> Change:
-        MUTANTS.setdefault(name, {})[module] = change
-        return change
-
-    return register
-
-
-def _replace(module: ModuleType, name: str, value: Any) -> None:
-    """Set what is there already: a name the product gave up must not make a mutant that changes nothing."""
-    assert hasattr(module, name), f"{module.__name__} has no {name}"
-    setattr(module, name, value)
+MUTANTS: Mutants = {}
+mutant = registrar(MUTANTS)
 
 
 @mutant("settle-without-fence", "outbox.settle")

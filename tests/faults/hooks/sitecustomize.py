@@ -3,8 +3,9 @@
 import os
 
 if "FAULTS_FOLDER" in os.environ:
+    import faults_breaking
     import faults_injections
     import faults_loading
     import faults_mutants
 
-    faults_loading.install(faults_injections.CHANGES, faults_mutants.chosen())
+    faults_loading.install(faults_injections.CHANGES, faults_breaking.chosen(faults_mutants.MUTANTS))

@@ -1,40 +1,15 @@
 """The product's chat, broken on purpose in one place, to see whether the suite notices. FAULTS_MUTANT names it."""
 
-import os
 import time
-from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-Change = Callable[[ModuleType], None]
-MUTANTS: dict[str, dict[str, Change]] = {}
+from faults_breaking import Mutants, registrar
+from faults_breaking import replace as _replace
 
-
-def chosen() -> dict[str, list[Change]]:
-    """The changes of this process's mutant, by module; none without one. A name nobody knows stops the process."""
-    found: defaultdict[str, list[Change]] = defaultdict(list)
-    name = os.environ.get("FAULTS_MUTANT", "")
-    for module, change in (MUTANTS[name] if name else {}).items():
-        found[module].append(change)
-    return found
-
-
-def mutant(name: str, module: str) -> Callable[[Change], Change]:
-    """Register the function below as part of a mutant."""
-
-    def register(change: Change) -> Change:
-        MUTANTS.setdefault(name, {})[module] = change
-        return change
-
-    return register
-
-
-def _replace(owner: Any, name: str, value: Any) -> None:
-    """Set what is there already: a name the product gave up must not make a mutant that changes nothing."""
-    assert hasattr(owner, name), f"{owner} has no {name}"
-    setattr(owner, name, value)
+MUTANTS: Mutants = {}
+mutant = registrar(MUTANTS)
 
 
 @mutant("shown-before-kept", "chat.runs.logs")
@@ -70,7 +45,25 @@ def _late_saves(module: ModuleType) -> None:
 
 @mutant("no-lease-fence", "chat.operations.ownership")
 def _no_fence(module: ModuleType) -> None:
+    """No write of an executor asks whose the run is: neither here nor, below, the saves and the leases."""
+    live = module.RowReader(module.ChatRun, "id = %s AND is_live = 1", is_locking=True)
     _replace(module, "owned", lambda *, run: module.ChatRun.objects.filter(id=run.run_id, is_live=True))
+    _replace(module, "_OWNED", type("Live", (), {"find": staticmethod(lambda run_id, *_fence: live.find(run_id))}))
+
+
+@mutant("no-lease-fence", "chat.operations.progress")
+def _no_fence_in_saves(module: ModuleType) -> None:
+    fence = " AND owner = saved.of_owner AND epoch = saved.of_epoch"
+    assert fence in module._UPDATE_MYSQL
+    module._UPDATE_MYSQL = module._UPDATE_MYSQL.replace(fence, "")
+    _replace(module, "_find_lost", lambda rows: set())
+
+    def renew_leases(*, runs: Any, lease_seconds: float, now: Any) -> frozenset[str]:
+        live = module.ChatRun.objects.filter(id__in=sorted(run.run_id for run in runs), is_live=True)
+        live.update(lease_until=module._until(now, lease_seconds))
+        return frozenset()
+
+    _replace(module, "renew_leases", renew_leases)
 
 
 @mutant("settle-twice", "smartflow.accounts.quota")

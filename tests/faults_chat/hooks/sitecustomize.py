@@ -5,7 +5,10 @@ import os
 if "FAULTS_FOLDER" in os.environ:
     import chat_injections
     import chat_mutants
+    import faults_breaking
     import faults_injections
     import faults_loading
 
-    faults_loading.install(chat_mutants.chosen(), faults_injections.CHANGES, chat_injections.CHANGES)
+    faults_loading.install(
+        faults_breaking.chosen(chat_mutants.MUTANTS), faults_injections.CHANGES, chat_injections.CHANGES
+    )
