@@ -43,6 +43,8 @@ async function post(task, path, values) {
   const url = `${document.getElementById("page-words").dataset.taskUrl}${path}`;
   try {
     await window.htmx.ajax("POST", url, { source: task, target: "#quadrants", swap: "keyed", values });
+  } catch {
+    // said by quadrants-notes.js, which hears of every failure
   } finally {
     task.classList.remove("is-pending");
   }
