@@ -103,7 +103,7 @@ export class Thread {
   }
 
   #showWay() {
-    this.toEnd.hidden = this.#fromEnd() <= FOLLOW_PX;
+    this.toEnd.hidden = !this.views.size || this.#fromEnd() <= FOLLOW_PX;
   }
 
   #fromEnd() {
