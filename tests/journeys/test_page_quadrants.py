@@ -64,6 +64,11 @@ def visit(stack: Stack, chromium: Browser):
 
     yield open_window
     for context in contexts:
+        for page in context.pages:
+            # ids are the keys of what is drawn: one twice would be two truths
+            twice = "ids => ids.filter((id, at) => ids.indexOf(id) !== at)"
+            ids = page.evaluate("[...document.querySelectorAll('[id]')].map((part) => part.id)")
+            assert page.evaluate(twice, ids) == []
         context.close()
     assert troubles == []
 

@@ -68,7 +68,7 @@ def add(request: HttpRequest, user: AuthenticatedUser) -> HttpResponse:
         }
         return _show_add_form(request, user, quadrant, form)
     response = _show(request, user, gettext("Added “%(title)s”.") % {"title": added_title})
-    response["HX-Trigger-After-Swap"] = json.dumps({"task-added": {"quadrant": quadrant, "key": new_uuid()}})
+    response["HX-Trigger"] = json.dumps({"task-added": {"quadrant": quadrant, "key": new_uuid()}})
     return response
 
 

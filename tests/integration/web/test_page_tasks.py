@@ -93,7 +93,7 @@ def test_add_adds_to_its_quadrant_and_answers_with_the_quadrants(alice, browser)
     assert (task.priority, task.estimated_sections) == (2, 3)
     assert task.deadline_at.isoformat() == "2027-03-04T01:30:00+00:00"
     assert task.urgency_threshold_at == task.deadline_at - timedelta(hours=24)
-    assert '"quadrant": 2' in answer["HX-Trigger-After-Swap"]
+    assert '"quadrant": 2' in answer["HX-Trigger"]
 
 
 def test_add_happens_once_when_its_form_comes_twice(alice, browser):

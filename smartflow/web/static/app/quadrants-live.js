@@ -1,7 +1,7 @@
 // Keeps the quadrants as they are on the server: told by the page's stream, and by the clock when a moment passes.
 
 import { note } from "./quadrants-notes.js";
-import { shownRevision } from "./quadrants-swap.js";
+import { showQuadrants, shownRevision } from "./quadrants-swap.js";
 import { accessToken, forgetToken } from "./token.js";
 
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -51,9 +51,7 @@ export async function refresh() {
     if (answer.status === 401) return void window.location.assign(document.body.dataset.signInUrl);
     if (!answer.ok) throw new Error(`quadrants: ${answer.status}`);
     const html = await answer.text();
-    if (asking === mine) {
-      window.htmx.swap("#quadrants", html, { swapStyle: "keyed", swapDelay: 0, settleDelay: 0 }, { contextElement: document.body });
-    }
+    if (asking === mine) showQuadrants(html);
   } catch (error) {
     if (error.name !== "AbortError") setTimeout(refresh, LATEST_AGAIN_MS / 6);
   } finally {
@@ -67,15 +65,17 @@ function watchWrites() {
     asking?.abort();
     writes += 1;
     if (writes > 1) didOverlap = true;
+    // of the request itself: an element that is gone tells nobody
+    event.detail.xhr.addEventListener("loadend", onWritten);
   });
-  document.addEventListener("htmx:afterRequest", (event) => {
-    if (event.detail.requestConfig.verb === "get") return;
-    writes = Math.max(0, writes - 1);
-    if (writes > 0) return;
-    const isBehind = didOverlap || (told !== null && told !== shownRevision());
-    didOverlap = false;
-    if (isBehind) refresh();
-  });
+}
+
+function onWritten() {
+  writes -= 1;
+  if (writes > 0) return;
+  const isBehind = didOverlap || (told !== null && told !== shownRevision());
+  didOverlap = false;
+  if (isBehind) refresh();
 }
 
 function onShown() {

@@ -11,6 +11,18 @@ export function defineKeyedSwap() {
       return next ? adopt(next) : [];
     },
   });
+  // htmx looks for the extension from the element that asked, which may be gone by then: the toast is replaced first.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { target, shouldSwap, serverResponse } = event.detail;
+    if (target.id !== "quadrants" || !shouldSwap) return;
+    event.detail.shouldSwap = false;
+    showQuadrants(serverResponse);
+  });
+}
+
+export function showQuadrants(html) {
+  const how = { swapStyle: "keyed", swapDelay: 0, settleDelay: 0 };
+  window.htmx.swap("#quadrants", html, how, { contextElement: document.body });
 }
 
 export function shownRevision() {
