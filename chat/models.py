@@ -157,6 +157,8 @@ class ChatRun(models.Model):
     epoch = models.IntegerField(default=0)
     attempt = models.SmallIntegerField(default=1)
     held_tokens = models.IntegerField(default=0)
+    # What earlier attempts are likely to have cost that died, or were given back, before their first word.
+    lost_tokens = models.IntegerField(default=0)
     stop_requested_at = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     request_id = models.CharField(max_length=64, blank=True, default="")

@@ -3,6 +3,8 @@
 Called by jobs and by the executor. Knows no provider.
 """
 
+import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
 
 from chat.llm.port import (
@@ -18,11 +20,14 @@ from chat.llm.port import (
 from chat.memory.budget import estimate_prompt, estimate_text
 
 
-async def complete(model: ChatModel, request: ModelRequest) -> Completion:
+async def complete(
+    model: ChatModel, request: ModelRequest, *, on_cut: Callable[[Completion], None] = lambda _completion: None
+) -> Completion:
     """
     Ask the model and return its whole answer.
 
-    Twice:  each call asks anew and costs anew.
+    Twice:  each call asks anew and costs anew. Who is cancelled meanwhile, as by a timeout, has to pay all the same:
+            `on_cut` is told what was said by then and what it is likely to cost.
     Raises: ModelError; when the provider had begun to answer, `partial` is what was said and has to be paid for.
     """
     reading = _Reading(request)
@@ -30,6 +35,9 @@ async def complete(model: ChatModel, request: ModelRequest) -> Completion:
         async with aclosing(model.stream(request)) as events:
             async for event in events:
                 reading.take(event)
+    except asyncio.CancelledError:
+        on_cut(reading.completion())
+        raise
     except ModelError as error:
         error.partial = reading.completion() if reading.has_begun else None
         raise

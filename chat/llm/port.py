@@ -23,7 +23,7 @@ class ModelRequest:
     system_prompt: str = ""
     thinking: str = "auto"  # auto, true or false
     run_id: str = ""
-    purpose: str = "answer"  # what the tokens are booked under: answer, title, summary
+    purpose: str = "answer"  # what the tokens are booked under: answer, title, summary; what was lost: chat
     max_output_tokens: int | None = None  # None: as many as the model likes
 
 

@@ -1,13 +1,13 @@
 """How a run ends: by its owner, by a stop, or because its owner died. Always once, with its tokens."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, Value
+from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce
 
 from chat.contracts import Role, RunKind, RunResult, RunState, StartedRun, TimelineKind
@@ -79,16 +79,24 @@ def request_stop(*, user_id: int, run_id: str, now: datetime) -> RunState:
     return repeat_on_conflict(lambda: _request_stop(user_id, run_id, now))
 
 
-def release_run(*, run: StartedRun, is_blank: bool, now: datetime) -> bool:
+def release_run(*, run: StartedRun, is_blank: bool, spent_tokens: int = 0, now: datetime) -> bool:
     """
     Give a run that has said nothing back, so that another executor takes it at once; tell whether it was given back.
 
     Transaction: one guarded UPDATE. A run that is not blank has told its readers something beside the text: it begins
-                 anew as another attempt, whose positions start at 0.
+                 anew as another attempt, whose positions start at 0. What was spent is charged when the run ends.
     """
     silent = owned(run=run).filter(has_spoken=False)
     attempt = run.attempt if is_blank else run.attempt + 1
-    given = partial(silent.update, owner="", state=RunState.QUEUED, attempt=attempt, lease_until=now)
+    given = partial(
+        silent.update,
+        owner="",
+        state=RunState.QUEUED,
+        attempt=attempt,
+        lease_until=now,
+        lost_tokens=F("lost_tokens") + spent_tokens,
+        prompt_tokens=0,
+    )
     return bool(repeat_on_conflict(given))
 
 
@@ -170,9 +178,9 @@ def _orphaned(now: datetime) -> Q:
 
 
 def _result_of_abandoned(run: ChatRun, *, state: RunState, error_code: str) -> RunResult:
-    """Return how a run ends that its owner does not end: charged by an estimate when something was said."""
+    """Return how a run ends that its owner does not end: charged by an estimate when the model was asked."""
     calls: tuple[ModelCall, ...] = ()
-    if run.output_text:
+    if run.output_text or run.prompt_tokens:
         said = estimate_text(run.output_text)
         calls = (
             ModelCall(
@@ -192,6 +200,7 @@ def _result_of_abandoned(run: ChatRun, *, state: RunState, error_code: str) -> R
 
 def _end(chat: AgentChat, run: ChatRun, result: RunResult, now: datetime) -> None:
     """Write a run's end. The caller holds the conversation and the run, and has seen that it is the caller's to end."""
+    result = replace(result, calls=(*_lost_calls(run), *result.calls))
     run.state, run.is_live = result.state, None
     run.output_text, run.output_events, run.error_code = result.text, list(result.events), result.error_code
     run.total_tokens = result.total_tokens
@@ -217,6 +226,22 @@ def _end(chat: AgentChat, run: ChatRun, result: RunResult, now: datetime) -> Non
     settle_hold(user_id=run.user_id, hold_id=run.id, tokens=result.total_tokens, now=now)
     append_end(run=run, result=result, revision=chat.timeline_seq, now=now)
     _note_answer(chat, result, now)
+
+
+def _lost_calls(run: ChatRun) -> tuple[ModelCall, ...]:
+    """Return what the attempts before the last one cost, which nobody saw a word of, as one call."""
+    if not run.lost_tokens:
+        return ()
+    return (
+        ModelCall(
+            call_id=f"{run.id}:lost",
+            purpose="chat",
+            model=run.model,
+            input_tokens=run.lost_tokens,
+            total_tokens=run.lost_tokens,
+            is_estimated=True,
+        ),
+    )
 
 
 def _note_answer(chat: AgentChat, result: RunResult, now: datetime) -> None:

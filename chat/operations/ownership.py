@@ -84,7 +84,7 @@ def claim_run(*, run_id: str, owner: str, lease_seconds: float, now: datetime) -
     Take a waiting run over; None when another executor was first or it waits no more.
 
     Transaction: one guarded UPDATE decides, so of two executors one gets the run. A run whose earlier owner died before
-                 the first word counts one more attempt.
+                 the first word counts one more attempt, and what the model was asked for by then as lost.
     """
 
     def claim() -> StartedRun | None:
@@ -92,6 +92,9 @@ def claim_run(*, run_id: str, owner: str, lease_seconds: float, now: datetime) -
             taken = ChatRun.objects.filter(claimable(now=now), id=run_id).update(
                 # before the owner: MySQL reads the columns that it has set already
                 attempt=Case(When(owner="", then=F("attempt")), default=F("attempt") + 1),
+                # what the last owner asked the model for is paid for when the run ends
+                lost_tokens=F("lost_tokens") + F("prompt_tokens"),
+                prompt_tokens=0,
                 owner=owner,
                 epoch=F("epoch") + 1,
                 lease_until=now + timedelta(seconds=lease_seconds),

@@ -6,6 +6,7 @@ The student's answer never fails for it: without a summary the oldest turns are 
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
@@ -93,7 +94,7 @@ class Compactor:
         await live.hold.cover(live.spent_tokens + _most_tokens_of(request))
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                completion = await complete(self._model, request)
+                completion = await complete(self._model, request, on_cut=partial(_charge, live))
         except ModelError as error:
             logger.info("A conversation could not be summarised", extra={"code": error.code, "detail": error.detail})
             if error.partial is not None:

@@ -222,7 +222,9 @@ class RunExecutor:
         given = False
         try:
             given = await self._database.run(
-                lambda: release_run(run=live.run, is_blank=not live.log.units, now=self._clock())
+                lambda: release_run(
+                    run=live.run, is_blank=not live.log.units, spent_tokens=live.spent_tokens, now=self._clock()
+                )
             )
         except (OperationalError, InterfaceError) as error:
             logger.warning("A run could not be given back", extra={"error": describe_error(error)})

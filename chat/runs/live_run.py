@@ -52,11 +52,16 @@ class LiveRun:
     @property
     def spent_tokens(self) -> int:
         """What the run is likely to have cost so far, its input included."""
-        return sum(call.total_tokens for call in self.earlier_calls) + self.prompt_tokens + self.output_tokens
+        return self.asked_tokens + self.output_tokens
+
+    @property
+    def asked_tokens(self) -> int:
+        """What it is likely to have cost until the answer's first word: the input, and the calls before it."""
+        return sum(call.total_tokens for call in self.earlier_calls) + self.prompt_tokens
 
     def progress(self) -> RunProgress:
         """Return what is to be kept."""
-        return RunProgress(text=self.log.text, events=tuple(self.log.events), prompt_tokens=self.prompt_tokens)
+        return RunProgress(text=self.log.text, events=tuple(self.log.events), prompt_tokens=self.asked_tokens)
 
     def call_id(self) -> str:
         """Return the id of the next call; the ledger knows a call by it."""

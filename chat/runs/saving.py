@@ -93,7 +93,7 @@ class RunSaver:
         """Write what is new of these runs, and renew the leases that are due."""
         async with self._saving:
             started = time.monotonic()
-            marks = {live: (live.log.units, live.prompt_tokens) for live in lives if self._is_ours(live)}
+            marks = {live: (live.log.units, live.asked_tokens) for live in lives if self._is_ours(live)}
             changed = [live for live, mark in marks.items() if mark != live.saved]
             silent = [live for live, mark in marks.items() if mark == live.saved and self._is_due(live, started)]
             if not changed and not silent:

@@ -10,6 +10,7 @@ from chat.llm.port import ModelCut, ModelUnreachable
 from chat.models import AgentChat, AgentTimelineEvent, ChatRun
 from chat.operations import finish_run
 from chat.queries import find_context_stats
+from chat.runs import compacting
 from outbox.testing import drain
 from smartflow.accounts.models import TokenLedgerEntry
 from smartflow.kernel.clock import utc_now
@@ -117,3 +118,24 @@ async def test_summary_that_breaks_off_is_paid_for_and_not_used(alice):
     assert isinstance(cut.partial, Completion)
     assert row.total_tokens == cut.partial.usage.total_tokens + 302
     assert chat.compaction_watermark == 0
+
+
+async def test_summary_that_took_too_long_is_paid_for_by_its_estimate(alice, monkeypatch):
+    monkeypatch.setattr(compacting, "PATIENCE_SECONDS", 0.2)
+    async with process(SteppedModel(["Half a summary"], ANSWER), **LIMITS) as bench:
+        run, log = await answer_over_budget(bench, alice)
+        row = await bench.run(ChatRun.objects.get, id=run.run_id)
+        await bench.run(drain)
+        entries = await bench.run(
+            lambda: list(
+                TokenLedgerEntry.objects.filter(run_id=run.run_id)
+                .order_by("entry_key")
+                .values_list("purpose", "input_tokens", "output_tokens", "is_estimated")
+            )
+        )
+
+    (purpose, read, written, is_estimated), answer = entries
+    assert (purpose, written, is_estimated) == ("summary", 3, True)
+    assert read > 1000
+    assert answer == ("answer", 300, 2, False)
+    assert (row.state, row.total_tokens, log.text) == (RunState.FINISHED, read + 3 + 302, "Fine.")

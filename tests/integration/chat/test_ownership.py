@@ -11,7 +11,8 @@ from chat import operations
 from chat.contracts import RunProgress, RunState
 from chat.models import ChatRun
 from chat.operations import NOT_STARTED, RecoveredText, RunNotOwned
-from smartflow.accounts.models import TokenWindow
+from outbox.testing import drain
+from smartflow.accounts.models import TokenLedgerEntry, TokenWindow
 from tests.integration.chat.turns import LEASE_SECONDS, OWNER, ask, result
 
 pytestmark = pytest.mark.django_db
@@ -246,3 +247,65 @@ def test_owner_before_a_claim_can_neither_save_nor_finish(alice):
     with pytest.raises(RunNotOwned):
         operations.finish_run(run=run, result=result(), now=later(21))
     assert ChatRun.objects.get().output_text == ""
+
+
+# --- what was asked of the model and never seen
+
+
+def asked(run, tokens, now=NOW):
+    progress = RunProgress(text="", prompt_tokens=tokens)
+    operations.save_progress(saves=[(run, progress)], lease_seconds=12, now=now)
+
+
+def charged(run):
+    """The calls of the run as the ledger has them."""
+    drain()
+    entries = TokenLedgerEntry.objects.filter(run_id=run.run_id).order_by("entry_key")
+    return [(entry.entry_key, entry.purpose, entry.total_tokens, entry.is_estimated) for entry in entries]
+
+
+def test_attempts_that_died_before_the_first_word_are_charged_when_the_run_ends(alice):
+    run = ask(alice, now=NOW)
+    asked(run, 300)
+    second = claim(run, now=later(20))
+    asked(second, 310, now=later(20))
+    third = claim(second, owner="third", now=later(40))
+    operations.finish_run(run=third, result=result(total=9), now=later(41))
+
+    row = ChatRun.objects.get()
+    assert (row.attempt, row.lost_tokens, row.total_tokens) == (3, 610, 619)
+    assert TokenWindow.objects.get().used_tokens == 619
+    (_answers_key, *answer), lost = sorted(charged(run), key=lambda entry: entry[1])
+    assert answer == ["answer", 9, False]
+    assert lost == (f"{run.run_id}:lost", "chat", 610, True)
+    alice.refresh_from_db()
+    assert alice.token_usage == 619
+
+
+def test_attempt_that_died_before_it_asked_the_model_costs_nothing(alice):
+    run = ask(alice, now=NOW)
+    second = claim(run, now=later(20))
+    operations.finish_run(run=second, result=result(total=9), now=later(21))
+
+    assert ChatRun.objects.get().total_tokens == 9
+    assert [entry[1] for entry in charged(run)] == ["answer"]
+
+
+def test_run_that_is_given_up_without_a_word_is_charged_what_was_asked(alice):
+    run = ask(alice, now=NOW)
+    asked(run, 300)
+
+    assert operations.end_orphaned_runs(now=later(60)) == 1
+    assert ChatRun.objects.get().total_tokens == 300
+    assert charged(run) == [(f"{run.run_id}:1:abandoned", "answer", 300, True)]
+
+
+def test_what_a_run_cost_that_was_given_back_is_charged_when_it_ends(alice):
+    run = ask(alice, now=NOW)
+    asked(run, 300)
+    operations.release_run(run=run, is_blank=True, spent_tokens=320, now=later(1))
+    second = claim(run, now=later(2))
+    operations.finish_run(run=second, result=result(total=9), now=later(3))
+
+    assert ChatRun.objects.get().total_tokens == 329
+    assert sorted(entry[1:3] for entry in charged(run)) == [("answer", 9), ("chat", 320)]
