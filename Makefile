@@ -1,6 +1,6 @@
 # Every command of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test services services-stop services-status faults faults-mutants faults-chat faults-chat-mutants bench bench-outbox bench-chat check lint types borders fix messages schema fuzz lock clean
+.PHONY: help run test services services-stop services-status faults faults-mutants faults-chat faults-chat-mutants bench bench-outbox bench-chat bench-api check lint types borders fix messages schema fuzz lock clean
 
 BIN := .venv/bin
 SERVICES = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3) scripts/services.py
@@ -57,6 +57,10 @@ bench-chat: ## Measure chat runs beside raw comparisons, 8 minutes; QUICK=1 only
 	@scripts/setup.sh --dev
 	@$(BIN)/python -m bench chat $(if $(QUICK),--quick)
 
+bench-api: ## Measure the task routes beside bare Django and raw SQL, 3 minutes; QUICK=1 only sees that it works
+	@scripts/setup.sh --dev
+	@$(BIN)/python -m bench api $(if $(QUICK),--quick)
+
 check: lint types borders ## Lint, types and borders
 
 lint: ## Check style and format
@@ -80,6 +84,10 @@ fix: ## Mend what ruff can mend
 messages: ## Collect sentences to translate and compile the translations; needs gettext
 	@$(BIN)/python manage.py makemessages --locale zh_Hans --no-location --no-wrap --no-obsolete -i var -i tests
 	@$(BIN)/python manage.py compilemessages --locale zh_Hans --ignore .venv --ignore var
+
+fuzz: ## Ask the started server everything its schema allows, and more: SECONDS=n SEED=s
+	@scripts/setup.sh --dev
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 schema: ## Write docs/openapi.yaml anew from what the routes say of themselves
 	@scripts/setup.sh --dev
