@@ -15,6 +15,9 @@ from rest_framework.utils.encoders import JSONEncoder
 from smartflow.api.codes import CODES, OK
 from smartflow.observability.request_id import current_request_id
 
+# Nothing else of the process goes on while a list is written: larger makes streams stand still beside long lists.
+_AT_ONCE = 500
+
 
 class _NoData:
     """The type of NO_DATA."""
@@ -55,7 +58,20 @@ def failure(
 
 def to_json(body: Any) -> bytes:
     """Return body as UTF-8 JSON; a lone surrogate is written as its escape instead of failing the answer."""
-    text = json.dumps(body, cls=JSONEncoder, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    data = body.get("data") if isinstance(body, dict) else None
+    if isinstance(data, list) and len(data) > _AT_ONCE:
+        return _with_long_list({name: value for name, value in body.items() if name != "data"}, data)
+    return _dump(body)
+
+
+def _with_long_list(rest: Mapping[str, Any], data: list[Any]) -> bytes:
+    """Return the envelope around a list, which is written part by part."""
+    parts = [_dump(data[start : start + _AT_ONCE])[1:-1] for start in range(0, len(data), _AT_ONCE)]
+    return b"".join((_dump(rest)[:-1], b',"data":[', b",".join(parts), b"]}"))
+
+
+def _dump(value: Any) -> bytes:
+    text = json.dumps(value, cls=JSONEncoder, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", errors="backslashreplace")
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from rest_framework.response import Response
 
 from smartflow.api.envelope import NO_DATA, EnvelopeJSONRenderer, failure, success, to_json
@@ -32,6 +33,14 @@ def test_failure_carries_the_request_id_and_no_data():
 def test_to_json_writes_text_as_it_is_and_survives_lone_surrogates():
     assert to_json({"a": "学习😀"}) == '{"a":"学习😀"}'.encode()
     assert json.loads(to_json({"a": "x\ud800"})) == {"a": "x\ud800"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1000, 1001])
+def test_to_json_writes_a_long_list_in_parts_and_the_same(count):
+    body = success([{"id": number, "title": '学习 "\ud800"'} for number in range(count)])
+
+    plain = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
+    assert to_json(body) == plain
 
 
 def test_renderer_wraps_what_a_view_returns():
