@@ -136,6 +136,6 @@ async def test_summary_that_took_too_long_is_paid_for_by_its_estimate(alice, mon
 
     (purpose, read, written, is_estimated), answer = entries
     assert (purpose, written, is_estimated) == ("summary", 3, True)
-    assert read > 1000
+    assert read > 300
     assert answer == ("answer", 300, 2, False)
     assert (row.state, row.total_tokens, log.text) == (RunState.FINISHED, read + 3 + 302, "Fine.")
