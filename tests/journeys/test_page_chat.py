@@ -327,6 +327,11 @@ def test_the_panel_on_a_phone_in_chinese_by_keyboard(student, stack, tmp_path):
         small = page.evaluate(SMALL_TARGETS)
         assert small == []
         page.screenshot(path=tmp_path / "phone-answer.png")
+        write(page, "x" * (256 * 1024 + 1))
+        # in the reader's language, as the server words it
+        expect(page.locator("[data-part=trouble]")).to_contain_text("262144")
+        expect(page.locator("[data-part=trouble]")).to_contain_text(re.compile("[一-龥]{4}"))
+        page.locator("[data-part=trouble] button").click()
 
         opener = page.locator("[data-action=list]")
         opener.focus()
