@@ -202,6 +202,7 @@ def show_banner(admin_lines: list[str], seconds: float) -> None:
         "",
         f"SmartFlow runs (ready after {seconds:.1f} s). Ctrl-C stops it.",
         "",
+        f"  open this                    {base}/app/",
         f"  API, with a page to try it   {base}/api/docs/",
         f"  admin                        {base}/admin/",
         *(f"  {line}" for line in admin_lines),

@@ -85,6 +85,8 @@ def printed_commands(banner: str) -> str:
 def test_newcomer_starts_talks_restarts_and_finds_the_conversation(run):
     run.start()
     assert len(re.findall(r"admin password \(shown once\): \S+", run.printed)) == 2  # at once, and in the banner
+    first_page = re.search(r"^ +open this +(http\S+)$", run.printed, re.MULTILINE)[1]
+    assert "<form" in run.shell(f"curl -sL {first_page}")
     answer = run.shell(printed_commands(run.printed))
     assert "offline" in answer
     assert answer.count("data: [DONE]") == 1
