@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from django.utils.formats import date_format
 from django.utils.functional import Promise
-from django.utils.translation import gettext, pgettext
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from smartflow.accounts.contracts import AuthenticatedUser
@@ -164,7 +164,7 @@ def input_text(local: datetime | None) -> str:
 
 def today_text(*, zone: ZoneInfo, now: datetime) -> str:
     """Return the day for the page's top."""
-    return date_format(now.astimezone(zone), pgettext("format of the day", "l, j F"))
+    return date_format(now.astimezone(zone), gettext("l, j F"))
 
 
 def _read_card(user: AuthenticatedUser, quadrant: Quadrant, shown: int, zone: ZoneInfo, now: datetime) -> Card:
@@ -215,5 +215,5 @@ def _moment_text(local: datetime, now: datetime) -> str:
         named = {-1: gettext("Yesterday %(clock)s"), 0: gettext("Today %(clock)s"), 1: gettext("Tomorrow %(clock)s")}
         return named[days] % {"clock": clock}
     if local.year == now.year:
-        return date_format(local, pgettext("format of a moment in this year", "D j M, H:i"))
-    return date_format(local, pgettext("format of a moment in another year", "j M Y, H:i"))
+        return date_format(local, gettext("D j M, H:i"))
+    return date_format(local, gettext("j M Y, H:i"))
