@@ -1,4 +1,4 @@
-"""`python -m bench [chat] [first-token] [outbox] [peers] [long] [profile]`: measure, print tables, write results.json.
+"""`python -m bench [chat] [api] [first-token] [outbox] [peers] [long] [profile]`: measure and write results.json.
 
 Ends only what it started, also when it is interrupted, and stops by itself when its time is up.
 """
@@ -20,6 +20,9 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from bench import first_token, long_drain, outbox, readme, report
+from bench.api.measure import ApiBench
+from bench.api.measure import Effort as ApiEffort
+from bench.api.report import show_api
 from bench.chat.plan import QUICK as CHAT_QUICK_EFFORT
 from bench.chat.plan import ChatBench
 from bench.chat.plan import Effort as ChatEffort
@@ -33,7 +36,7 @@ from bench.table import utc_text
 
 RESULTS = ROOT / "bench" / "results.json"
 QUICK_RESULTS = ROOT / "var" / "bench" / "results-quick.json"
-PARTS = ("chat", "first-token", "outbox", "peers", "long", "profile")
+PARTS = ("chat", "api", "first-token", "outbox", "peers", "long", "profile")
 DEFAULT_PARTS = ("chat", "first-token", "outbox")
 EFFORT = outbox.Effort(relay_rows=20_000, consumer_seconds=5, steady_seconds=5)
 QUICK_EFFORT = outbox.Effort(relay_rows=2000, consumer_seconds=1, steady_seconds=1)
@@ -130,6 +133,8 @@ class Bench:
         installation = self._exits.enter_context(closing(Installation(folder, environment)))
         if "first-token" in self._options.parts:
             self._measure_first_token(SERVICES, installation, model.base_url)
+        if "api" in self._options.parts:
+            self._measure_api(installation, corner)
         if "outbox" in self._options.parts:
             self._measure_outbox(installation, corner)
         if "peers" in self._options.parts:
@@ -138,6 +143,15 @@ class Bench:
             self._measure_long(folder / "long", variables)
         if "profile" in self._options.parts:
             self._say(*outbox.OutboxBench(installation, corner, PROFILE_EFFORT).profile())
+
+    def _measure_api(self, installation: Installation, corner: Corner) -> None:
+        self._say("api ...")
+        quick, load = self._options.quick, Load(self._load_before)
+        effort = ApiEffort(rounds=1, share=0.2) if quick else ApiEffort(rounds=3 * self._options.runs)
+        with ExitStack() as exits:
+            found = ApiBench(installation, corner, effort, exits).measure(may_go_on=self._timer.until(10), load=load)
+        self.results["api"] = {"measured": utc_text(), **found}
+        self._say(show_api(found), report.show_load(found["load"]))
 
     def _measure_peers(self, corner: Corner) -> None:
         self._say("peers ...")

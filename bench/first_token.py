@@ -93,7 +93,7 @@ def measure(
             body=json.dumps({"message": QUESTION}).encode(),
             headers=[
                 {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-                for token in _sign_up(installation.base_url, effort.users)
+                for token in sign_up(installation.base_url, effort.users)
             ],
             end=b'"finish_reason":"stop"',
         ),
@@ -140,7 +140,7 @@ async def _run_once(
     return figures
 
 
-def _sign_up(base_url: str, users: int) -> list[str]:
+def sign_up(base_url: str, users: int) -> list[str]:
     """Return the tokens of some new users."""
     tokens = []
     with httpx2.Client(base_url=f"{base_url}/api/v1", timeout=60, trust_env=False) as client:

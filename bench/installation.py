@@ -75,6 +75,13 @@ class Installation:
             else:
                 self._running[name].wait_said(READY_LINES[name.split(" ")[0]])
 
+    def start_beside(self, name: str, command: str) -> int:
+        """Start another application under the product's server and return its port."""
+        port = _free_port()
+        process = self.spawn(name, command.format(port=port))
+        process.wait_said("Application startup complete")
+        return port
+
     def count_lines(self, pattern: str) -> int:
         """Return how many lines of all logs match."""
         wanted = re.compile(pattern)

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from bench import report
+from bench.api.report import show_api
 from bench.chat.report import show_chat
 from bench.processes import ROOT
 
@@ -43,6 +44,7 @@ def _origin(part: dict[str, Any], found: dict[str, Any]) -> str:
 
 _TITLES = {
     "chat": "Chat runs",
+    "api": "Task routes",
     "outbox": "Outbox",
     "long": "A million pending rows beside five million finished ones",
     "peers": "Peers",
@@ -50,6 +52,7 @@ _TITLES = {
 }
 _SHOWN: dict[str, Any] = {
     "chat": show_chat,
+    "api": show_api,
     "outbox": report.show_outbox,
     "long": report.show_long,
     "peers": report.show_peers,

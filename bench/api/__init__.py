@@ -1,0 +1,1 @@
+"""Task routes under load, beside the same views in bare Django and raw SQL."""

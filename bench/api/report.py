@@ -1,0 +1,17 @@
+"""Shows the figures of the task routes. Pure."""
+
+from typing import Any
+
+from bench.report import table
+
+
+def show_api(found: dict[str, Any]) -> str:
+    """Return the table of the views."""
+    rows: list[tuple[object, ...]] = [
+        ("view", "requests/s", "bare Django", "share (≥ 50%)", "p50 / p95 ms", "bare p50 / p95 ms", "queries", "bare")
+    ]
+    for name, view in found["views"].items():
+        spreads = [f"{view[f'{side}_p50_ms']} / {view[f'{side}_p95_ms']}" for side in ("web", "bare")]
+        rates = (view["web_rate"], view["bare_rate"], f"{view['ratio']:.0%}")
+        rows.append((name, *rates, *spreads, view["web_queries"], view["bare_queries"]))
+    return table(*rows)
