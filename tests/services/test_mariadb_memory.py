@@ -120,8 +120,9 @@ def test_admin_pages_of_items_read_no_more_than_they_show(alice):
         for url in (query, first.next_page):
             response, touched = rows_read(lambda url=url: client.get(f"/admin/chat/memoryitem/{url}"))
             assert len(response.context["cl"].result_list) == PAGE
-            # a page of 51, as many users, the session and the permissions; a scan would be 4,500
-            assert touched < 500, (url, touched)
+            # a page of 51, its user, the session and the permissions; and nine others before each deleted item, where
+            # the database prefers to walk the primary key; a scan would be 4,500
+            assert touched < 700, (url, touched)
 
 
 def test_admin_pages_of_changes_read_no_more_than_they_show(alice):
