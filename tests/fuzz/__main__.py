@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fuzz.running import fuzz
+from tests.fuzz.running import Bound, fuzz
 from tests.stack import Stack
 from tests.stack.parts import SERVICE_VARIABLES
 from tests.stack.processes import ROOT
@@ -25,7 +25,8 @@ def main() -> int:
     kind = "services" if _find_services() else "embedded"
     print(f"Fuzzing for {options.seconds} s with seed {options.seed}, {kind}.", flush=True)
     with tempfile.TemporaryDirectory(prefix="smartflow-fuzz-") as name, Stack(kind, Path(name)) as stack:
-        figures = fuzz(stack, Path(name), seconds=options.seconds, seed=options.seed, leaving=200)
+        bound = Bound(seconds=options.seconds)
+        figures = fuzz(stack, Path(name), bound=bound, seed=options.seed, leaving=200)
         if figures.failures or figures.errors:
             print(figures.output)
             print(*_failures_in(stack.processes["web"].log), sep="\n")

@@ -29,8 +29,8 @@ CHECKS = (
     "ensure_resource_availability",
     "ignored_auth",
 )
-# What the fuzzer needs beside its time: reading the schema, and the request that it has begun.
-GRACE_SECONDS = 120
+# A run of a few requests for each operation is over in seconds; a busy machine is given minutes.
+PATIENCE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,22 @@ class Figures:
         )
 
 
-def fuzz(stack: Stack, folder: Path, *, seconds: int, seed: int, leaving: int) -> Figures:
-    """Let the fuzzer ask a stack for so many seconds; `leaving` people are there to be signed out."""
+@dataclass(frozen=True)
+class Bound:
+    """When a run ends: after so many seconds, or after so many requests of each kind for each operation."""
+
+    seconds: int = 0
+    examples: int = 0
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        if self.seconds:
+            return ("--max-time", str(self.seconds))
+        return ("--max-examples", str(self.examples), "--phases", "examples,fuzzing,stateful")
+
+
+def fuzz(stack: Stack, folder: Path, *, bound: Bound, seed: int, leaving: int) -> Figures:
+    """Let the fuzzer ask a stack; `leaving` people are there to be signed out."""
     asking = stack.sign_up(f"fuzzer-{seed}-{os.getpid()}")
     people = folder / "people.json"
     people.write_text(json.dumps(_people(asking, [stack.invite() for _number in range(leaving)])))
@@ -63,7 +77,7 @@ def fuzz(stack: Stack, folder: Path, *, seconds: int, seed: int, leaving: int) -
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", str(SCHEMA), "--url", stack.base_url),
-            *("--checks", ",".join(CHECKS), "--max-time", str(seconds), "--seed", str(seed)),
+            *("--checks", ",".join(CHECKS), "--seed", str(seed), *bound.arguments),
             *("--generation-database", "none", "--request-timeout", "30", "--no-color"),
             *("--report", "json", "--report-json-path", str(report), "--warnings", "off"),
         ],
@@ -77,7 +91,7 @@ def fuzz(stack: Stack, folder: Path, *, seconds: int, seed: int, leaving: int) -
         },
         capture_output=True,
         text=True,
-        timeout=seconds + GRACE_SECONDS,
+        timeout=bound.seconds + PATIENCE_SECONDS,
     )
     if not report.exists():
         raise AssertionError(f"The fuzzer did not come to its report:\n{done.stdout}\n{done.stderr}")
