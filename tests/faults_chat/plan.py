@@ -32,6 +32,9 @@ LIGHT = {
     "duplicates": 5,
     "skew": 8,
 }
+# In this share of the runs an executor stands still before a first word until another has taken its run over, and goes
+# on at that moment: then only the fence keeps two from writing one run. At a moment drawn ahead they seldom meet.
+OVERTAKEN = 0.4
 # Servers of our own are needed for these.
 SERVERS = {"freeze-database": 4, "freeze-redis": 7, "restart-redis": 9, "restart-database": 2}
 # Of these a run's owner knows nothing: it must not end because of them.
@@ -207,7 +210,12 @@ def _draw_drops(dice: random.Random) -> tuple[Drop, ...]:
 def _draw_faults(dice: random.Random, scale: Scale, mode: str, has_servers: bool) -> tuple[Fault, ...]:
     weights = LIGHT | (SERVERS if has_servers else {})
     kinds = dice.choices(list(weights), list(weights.values()), k=dice.randint(3, scale.most_faults))
-    return tuple(sorted((_draw_fault(dice, kind, scale, mode) for kind in kinds), key=lambda fault: fault.at))
+    faults = [_draw_fault(dice, kind, scale, mode) for kind in kinds]
+    if dice.random() < OVERTAKEN:
+        owner, point = (dice.choice(WEBS), "after-begin") if mode == "web" else (dice.choice(EXECUTORS), "after-claim")
+        # the longest that it waits for another
+        faults.append(Fault("overtaken", 0.0, scale.lease_seconds + 8.0, owner, f"{point} stop 1"))
+    return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
 def _draw_fault(dice: random.Random, kind: str, scale: Scale, mode: str) -> Fault:

@@ -14,7 +14,7 @@ def test_draw_plan_gives_the_same_plan_when_the_seed_is_the_same():
 
 def test_draw_plan_comes_to_every_kind_of_fault_and_of_step():
     seen = set().union(*(plan.kinds for plan in PLANS))
-    assert {*LIGHT, *SERVERS, "web", "separate", "cut", "stall", "continue", "regenerate", "drop"} <= seen
+    assert {*LIGHT, *SERVERS, "overtaken", "web", "separate", "cut", "stall", "continue", "regenerate", "drop"} <= seen
 
 
 def test_draw_plan_draws_no_fault_of_servers_when_they_are_others():
