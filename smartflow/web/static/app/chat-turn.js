@@ -67,7 +67,7 @@ export class TurnView {
     const place = ordered.indexOf(variant);
     const pager = this.part("pager");
     pager.hidden = ordered.length < 2;
-    this.part("place").textContent = say("place", { number: place + 1, count: ordered.length });
+    this.part("place").textContent = `${place + 1} / ${ordered.length}`;
     const isFixed = isLast && isBusy;
     // not `disabled`: a button that was pressed keeps the focus
     this.#tool("earlier").ariaDisabled = String(place === 0 || isFixed);
