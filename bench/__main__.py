@@ -149,9 +149,14 @@ class Bench:
         quick, load = self._options.quick, Load(self._load_before)
         effort = ApiEffort(rounds=1, share=0.2) if quick else ApiEffort(rounds=3 * self._options.runs)
         with ExitStack() as exits:
-            found = ApiBench(installation, corner, effort, exits).measure(may_go_on=self._timer.until(10), load=load)
-        self.results["api"] = {"measured": utc_text(), **found}
-        self._say(show_api(found), report.show_load(found["load"]))
+            bench = ApiBench(installation, corner, effort, exits)
+            try:
+                bench.measure(may_go_on=self._timer.until(30), load=load)
+            finally:
+                found = {"measured": utc_text(), "views": bench.views, "load": load.report()}
+                if bench.views:
+                    self.results["api"] = found
+                    self._say(show_api(found), report.show_load(found["load"]))
 
     def _measure_peers(self, corner: Corner) -> None:
         self._say("peers ...")

@@ -51,6 +51,7 @@ class ApiBench:
     """The product and the bare application, both started, and tasks for them."""
 
     def __init__(self, installation: Installation, corner: Corner, effort: Effort, exits: ExitStack) -> None:
+        self.views: dict[str, Any] = {}
         self._installation = installation
         self._effort = effort
         self._table = exits.enter_context(closing(corner.connect()))
@@ -72,15 +73,13 @@ class ApiBench:
         self._writers = list(zip(ids[2:], writers, strict=True))
         self._rows("ANALYZE TABLE tasks")
 
-    def measure(self, *, may_go_on: Callable[[], bool], load: Load) -> dict[str, Any]:
-        """Return each view's figures."""
+    def measure(self, *, may_go_on: Callable[[], bool], load: Load) -> None:
+        """Measure one view after the other; what is whole stands in `views`."""
         self._check_answers()
-        views: dict[str, Any] = {}
         for view in self._views():
-            views[view.name] = self._measure_view(view, may_go_on)
+            self.views[view.name] = self._measure_view(view, may_go_on)
             load.look()
         self._installation.check_alive()
-        return {"connections": CONNECTIONS, "views": views, "load": load.report()}
 
     def _views(self) -> list[View]:
         def lists(token: str, query: str = "", connections: int = CONNECTIONS) -> list[Iterator[Ask]]:
