@@ -6,6 +6,7 @@ from chat.models import ChatRun
 from chat.operations import change_conversation, finish_run
 from smartflow.accounts.models import User
 from smartflow.kernel.clock import utc_now
+from smartflow.web.app.undo import Undo
 from tasks.models import TaskItem
 from tasks.operations import complete_task
 from tests.admin_rows import make_session
@@ -35,11 +36,14 @@ def give_belongings(user) -> dict[str, object]:
     memory = {"title": f"Title {words}", "conversation_id": conversation_id, "by": by_user(user, f"Reason {words}")}
     # differently for each user
     turn_switch(user, memory_enabled=user.pk % 2 == 0)
+    task_id = add_task(user, f"Open {words}", now=now)
     return {
         "conversation_id": conversation_id,
         "run_id": run_id,
         "stopped_run_id": stopped.run_id,
-        "task_id": add_task(user, f"Open {words}", now=now),
+        "task_id": task_id,
+        # what the page's toast keeps for taking a change back
+        "undo": Undo(kind="change", task_id=task_id, before={"title": f"Before {words}"}).sign(user_id=user.pk),
         "done_task_id": done_task_id,
         "deleted_task_id": add_deleted_task(user, title=f"Deleted {words}", now=now),
         "task_class_id": task_class.id,

@@ -26,9 +26,9 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Hidden(Recipe):
-    """`code` is the envelope's; a page has none, and answers 404."""
+    """`code` is the envelope's; a page has no envelope, and the status that belongs to the code."""
 
-    code: str = ""
+    code: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,14 @@ _MEMORY = {"memory_type": "fact", "title": "Mine", "content": "Mine"}
 _SOURCE = {"run_id": "{run_id}", "assistant_id": "{run_id}"}
 _OF_MEMORY = {"item_id": "memory_item_id"}
 _NEW_ITEMS = [{"order": 1, "content": "Mine now"}]
+
+_FORM = {"title": "Mine now", "deadline_at": "", "estimated_sections": ""}
+
+
+def _of_page(**request):
+    """Return the recipe of what the page does to one task."""
+    return Hidden(code="40050", method="POST", **request)
+
 
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     # --- accounts ---
@@ -155,15 +163,32 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
     ),
     "GET /api/v1/memory/settings": (OwnRead(),),
     "PATCH /api/v1/memory/settings": (OwnWrite(body={"sensitive_memory_enabled": True}),),
+    # --- the page ---
+    "* /app/": (
+        OwnRead(),
+        Silent(query={"edit": "{task_id}"}, because="an address that was kept: the page is shown without an editor"),
+    ),
+    "* /app/quadrants": (OwnRead(),),
+    "GET /app/events": (OwnRead(query={"after": ""}),),
+    "* /app/tasks/add": (OwnWrite(method="POST", body={**_FORM, "quadrant": "1"}),),
+    "* /app/tasks/undo": (Hidden(code="40005", method="POST", body={"undo": "{undo}"}),),
+    "* /app/tasks/{task_id}/editor": (Hidden(code="40050"),),
+    "* /app/tasks/{task_id}/edit": (_of_page(body=_FORM),),
+    "* /app/tasks/{task_id}/move": (_of_page(body={"quadrant": "1"}),),
+    "* /app/tasks/{task_id}/complete": (_of_page(),),
+    "* /app/tasks/{task_id}/reopen": (_of_page(path={"task_id": "done_task_id"}),),
+    "* /app/tasks/{task_id}/delete": (_of_page(),),
+    "* /app/sign-out": (OwnWrite(method="POST"),),
+    "* /app/token": (OwnWrite(method="POST"),),
 }
 
 # Operations without objects of a user, open to everybody, and why they may be.
 WITHOUT_OBJECTS = {
-    "GET /": "leads to the documentation",
-    "POST /": "leads to the documentation",
-    "PUT /": "leads to the documentation",
-    "PATCH /": "leads to the documentation",
-    "DELETE /": "leads to the documentation",
+    "GET /": "leads to the page",
+    "POST /": "leads to the page",
+    "PUT /": "leads to the page",
+    "PATCH /": "leads to the page",
+    "DELETE /": "leads to the page",
     "GET /health": "tells how the installation is",
     "GET /health/live": "tells how the installation is",
     "GET /health/ready": "tells how the installation is",
@@ -172,6 +197,9 @@ WITHOUT_OBJECTS = {
     "GET /api/schema/": "documents the routes",
     "GET /api/docs/": "documents the routes",
     "GET /api/redoc/": "documents the routes",
+    "* /app/sign-in": "who knows the password is the user",
+    "* /app/sign-up": "makes an account; that a name is taken must be told",
+    "* /app/language": "keeps in the asker's browser which language to speak",
     "POST /api/v1/user/register": "makes an account; that a name is taken must be told",
     "POST /api/v1/user/login": "who knows the password is the user; a wrong one is answered as an unknown name",
     "POST /api/v1/user/refresh-token": "who has the token is the user",

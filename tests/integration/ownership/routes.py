@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from django.urls import URLResolver, get_resolver
 
-from chat.api.run_routes import CHAT_PATH, RunRoutes
+from chat.api.run_routes import CHAT_PATH
+from smartflow.streams import Streams
+from smartflow.web.app import live
 from tests.integration.chat.raw_requests import Server
 
 # Methods that a view class answers by itself with nothing of anybody's in it: HEAD is GET without its body.
@@ -33,7 +35,7 @@ class Operation:
     @property
     def is_raw(self):
         """Tell whether raw ASGI serves it in place of Django."""
-        return RunRoutes.serves(self.route.replace("{run_id}", _ANY_RUN))
+        return Streams.serves(self.route.replace("{run_id}", _ANY_RUN))
 
 
 def django_patterns():
@@ -51,7 +53,8 @@ def operations():
 
 
 def raw_operations():
-    """Return the operations that raw ASGI serves."""
+    """Return the operations that raw ASGI serves: the live runs', and the page's stream."""
+    yield Operation("GET", live.PATH)
     server = Server(database=None)
     for name, (method, _serve) in server.routes._routes.items():
         yield Operation(method, CHAT_PATH if name == "chat" else RUN_PATH + name)
