@@ -97,6 +97,18 @@ def row(page: Page, title: str, quadrant: int | None = None):
     return page.locator(f"#list-{quadrant} .task" if quadrant else ".task", has_text=title)
 
 
+def drag_by_finger(page: Page, source, target) -> None:
+    source.scroll_into_view_if_needed()
+    begin, end = source.bounding_box(), target.bounding_box()
+    places = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in (begin, end)]
+    (x, y), (to_x, to_y) = places
+    finger = page.context.new_cdp_session(page)
+    steps = [(x + (to_x - x) * part / 8, y + (to_y - y) * part / 8) for part in range(9)]
+    for kind, (at_x, at_y) in zip(["touchStart", *["touchMove"] * 8], steps, strict=True):
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": at_x, "y": at_y}]})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
 def focused(page: Page) -> str:
     return page.evaluate("document.activeElement.id")
 
@@ -232,6 +244,8 @@ def test_student_on_a_phone_in_chinese(visit, alice):
     page.screenshot(path=SHOTS / "quadrants-phone-menu-zh.png")
     page.locator("#task-menu [data-quadrant='4']").tap()
     expect(row(page, "交实验报告", 4)).to_be_visible()
+    drag_by_finger(page, row(page, "交实验报告").locator(".handle"), page.locator("#quadrant-3"))
+    expect(row(page, "交实验报告", 3)).to_be_visible()
     page.locator("[data-show=chat]").tap()
     expect(page.locator("#tasks")).to_be_hidden()
     page.screenshot(path=SHOTS / "page-phone-chat-zh.png")

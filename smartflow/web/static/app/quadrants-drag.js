@@ -29,6 +29,7 @@ function begin(event) {
 
 function follow(event) {
   if (!drag || event.pointerId !== drag.id) return;
+  if (event.pointerType === "mouse" && event.buttons === 0) return giveUp(); // let go outside the window
   drag.at = event;
   const distance = Math.hypot(event.clientX - drag.x, event.clientY - drag.y);
   if (!drag.ghost && distance < THRESHOLD_PX) return;

@@ -65,6 +65,7 @@ function open(menu, button) {
 }
 
 function onKey(menu, event) {
+  if (event.key === "Tab") return menu.hidePopover();
   const items = [...menu.querySelectorAll("[data-do]:not(:disabled)")];
   const at = items.indexOf(document.activeElement);
   const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: -1 }[event.key];
