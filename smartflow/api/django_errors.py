@@ -5,6 +5,7 @@ settings.py names the CSRF view.
 """
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext
 from django.views import csrf, defaults
 
 from smartflow.api import codes
@@ -41,4 +42,6 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def _enveloped(request: HttpRequest, code: str) -> HttpResponse | None:
     if not request.path.startswith(_API_PREFIXES):
         return None
-    return HttpResponse(to_json(failure(code)), status=codes.CODES[code].http_status, content_type="application/json")
+    row = codes.CODES[code]
+    fields = {"request": gettext(row.meaning)} if row.http_status == 400 else None
+    return HttpResponse(to_json(failure(code, fields=fields)), status=row.http_status, content_type="application/json")

@@ -17,7 +17,7 @@ from rest_framework.response import Response
 
 from smartflow.api import codes
 from smartflow.api.envelope import failure
-from smartflow.kernel.errors import DomainError
+from smartflow.kernel.errors import DomainError, Invalid
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +60,11 @@ def error_response(exc: BaseException) -> Answer:
     if isinstance(exc, exceptions.ValidationError):
         return _of_validation_error(exc)
     if isinstance(exc, exceptions.ParseError):
-        return _answer(codes.WRONG, failure(codes.WRONG, str(exc.detail)))
+        return _answer(codes.WRONG, failure(codes.WRONG, str(exc.detail), fields={"body": str(exc.detail)}))
     code = next((code for kind, code in _CODE_OF if isinstance(exc, kind)), codes.UNEXPECTED)
     wait = getattr(exc, "wait", None)
-    return _answer(code, failure(code), retry_after=math.ceil(wait) if wait else None)
+    fields = {"request": gettext(codes.CODES[code].meaning)} if codes.CODES[code].http_status == 400 else None
+    return _answer(code, failure(code, fields=fields), retry_after=math.ceil(wait) if wait else None)
 
 
 def handle(exc: Exception, context: dict[str, Any]) -> Response:
@@ -98,8 +99,11 @@ def _of_domain_error(exc: DomainError) -> Answer:
         return _answer(codes.UNEXPECTED, failure(codes.UNEXPECTED))
     extra = dict(exc.extra)
     wait = extra.pop("retry_after_seconds", None)
+    info = gettext(exc.detail or exc.message)
     fields = {name: gettext(text) for name, text in exc.fields.items() if text}
-    body = failure(exc.code, gettext(exc.detail or exc.message), fields=fields, extra=extra)
+    if isinstance(exc, Invalid) and not fields:
+        fields = {"body": info}  # nothing in it is wrong by itself
+    body = failure(exc.code, info, fields=fields, extra=extra)
     status, body, headers = _answer(exc.code, body, retry_after=math.ceil(wait) if wait else None)
     return status, body, headers | getattr(exc, "headers", {})
 

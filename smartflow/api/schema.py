@@ -51,7 +51,8 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     examples=[OpenApiExample("a UUID", "6f1c2b1e-4e0f-4b52-9a44-0d4f8f3c7a10")],
 )
 _NO_DATA = {"type": "object", "x-no-data": True}
-_BLAMES_A_FIELD = frozenset({codes.MISSING, codes.WRONG, codes.TOO_LONG})
+# An answer of these says which field is to blame.
+_BLAMES_A_FIELD = frozenset({400, 422})
 _WHOLE_NUMBER = {"type": "integer", "minimum": 0}
 _HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
@@ -247,6 +248,8 @@ class EnvelopeAutoSchema(AutoSchema):
     def _error_response(self, rows: list[codes.Code]) -> dict[str, Any]:
         reference = self._register("Error", ResolvedComponent.SCHEMA, _ERROR)
         only_these = {"type": "object", "properties": {"status": {"type": "string", "enum": [r.code for r in rows]}}}
+        if rows[0].http_status in _BLAMES_A_FIELD:
+            only_these["required"] = ["fields"]
         examples = {row.code: self._register(row.code, ResolvedComponent.EXAMPLE, _example_of(row)) for row in rows}
         return {
             "description": "\n".join(f"- `{row.code}` {gettext(row.meaning)}" for row in rows),
@@ -271,7 +274,7 @@ def _codes_of_parameter(parameter: Any) -> set[str]:
 
 def _example_of(row: codes.Code) -> dict[str, Any]:
     value: dict[str, Any] = {"status": row.code, "info": gettext(row.meaning)}
-    if row.code in _BLAMES_A_FIELD:
+    if row.http_status in _BLAMES_A_FIELD:
         value["fields"] = {"title": gettext(row.meaning)}
     return {"value": {**value, "request_id": "6f1c2b1e-4e0f-4b52-9a44-0d4f8f3c7a10"}}
 

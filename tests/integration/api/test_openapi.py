@@ -104,6 +104,17 @@ def test_every_documented_code_stands_below_its_status_and_has_an_example(docume
             assert codes or status.startswith("2"), f"{name}: {status} names no code"
 
 
+def test_every_refusal_of_a_request_says_which_field_is_to_blame(document):
+    found = 0
+    for name, operation in named(document):
+        for status, answer in responses(document, operation).items():
+            if status in {"400", "422"}:
+                shape = answer["content"]["application/json"]["schema"]["allOf"][1]
+                assert shape["required"] == ["fields"], (name, status)
+                found += 1
+    assert found >= 30
+
+
 def test_every_success_has_an_example(document):
     for name, operation in operations(document):
         answers = {s: answer for s, answer in responses(document, operation).items() if s.startswith("2")}

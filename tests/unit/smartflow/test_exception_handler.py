@@ -114,6 +114,20 @@ def test_error_response_names_the_field_and_what_to_do(data, code, field):
     assert body["fields"][field]
 
 
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (Invalid("Name at least one field to change."), "body"),
+        (exceptions.ParseError("The body is not valid JSON."), "body"),
+        (SuspiciousOperation("forged"), "request"),
+    ],
+)
+def test_error_response_blames_the_whole_when_no_field_is_to_blame(error, place):
+    status, body, _headers = error_response(error)
+    assert (status, list(body["fields"])) == (400, [place])
+    assert body["fields"][place] == body["info"]
+
+
 def test_handle_logs_the_traceback_of_the_unexpected_only(caplog):
     with caplog.at_level(logging.INFO):
         assert handle(NotFound(), {}).status_code == 404
