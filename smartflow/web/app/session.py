@@ -12,7 +12,9 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core import signing
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers, patch_vary_headers
@@ -21,10 +23,10 @@ from smartflow.accounts.contracts import AuthenticatedUser
 from smartflow.accounts.operations import prolong_session
 from smartflow.accounts.queries import SessionEnded, authenticate_session
 from smartflow.api.client_address import client_address
-from smartflow.api.exception_handler import error_response
+from smartflow.api.exception_handler import error_response, log_failure
 from smartflow.api.throttling import check_rate
 from smartflow.kernel.clock import utc_now
-from smartflow.kernel.errors import DomainError, Forbidden
+from smartflow.kernel.errors import DomainError
 
 COOKIE = "smartflow_session"
 # Everything comes from this host, and nothing that stands in the page's text is ever run.
@@ -35,6 +37,9 @@ POLICY = (
 _SALT = "smartflow.web.app.session"
 # A session in use is prolonged this often. More often: a write for requests that only read.
 _PROLONG_AFTER = timedelta(hours=1)
+
+# Said to people as the API says it; anything else is Django's page of a crash.
+_ANSWERED = (DomainError, OperationalError, InterfaceError)
 
 _P = ParamSpec("_P")
 PageView = Callable[Concatenate[HttpRequest, AuthenticatedUser, _P], HttpResponse]
@@ -75,8 +80,8 @@ def public(view: PublicView[_P]) -> PublicView[_P]:
     def answer(request: HttpRequest, /, *args: _P.args, **kwargs: _P.kwargs) -> HttpResponse:
         try:
             response = view(request, *args, **kwargs)
-        except DomainError as error:
-            response = error_answer(error)
+        except _ANSWERED as error:
+            response = _show_error(request, error)
         return _with_policy(response)
 
     return answer
@@ -96,19 +101,19 @@ def signed_in(view: PageView[_P]) -> PublicView[_P]:
                 response = view(request, user, *args, **kwargs)
         except SessionEnded:
             return _with_policy(_to_sign_in(request))
-        except DomainError as error:
-            return _with_policy(error_answer(error))
+        except _ANSWERED as error:
+            return _with_policy(_show_error(request, error))
         _prolong(request, response, now)
         return _with_policy(response)
 
     return answer
 
 
-def error_answer(error: DomainError) -> HttpResponse:
+def error_answer(error: Exception) -> HttpResponse:
     """Return what went wrong as a sentence, for the page to show beside what was asked."""
     status, body, headers = error_response(error)
-    if isinstance(error, Forbidden):
-        headers.pop("WWW-Authenticate", None)
+    log_failure(error, status)
+    headers.pop("WWW-Authenticate", None)
     return HttpResponse(body["info"], status=status, headers=headers, content_type="text/plain; charset=utf-8")
 
 
@@ -138,6 +143,17 @@ def _read_cookie(value: str | None) -> tuple[str, int]:
     except signing.BadSignature:
         raise SessionEnded from None
     return session_id, given_at
+
+
+def _show_error(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Return the sentence, for who asked for a whole page on one."""
+    answer = error_answer(error)
+    if is_htmx(request) or "text/html" not in request.headers.get("Accept", ""):
+        return answer
+    page = render(request, "app/trouble.html", {"message": answer.content.decode()}, status=answer.status_code)
+    if "Retry-After" in answer:
+        page["Retry-After"] = answer["Retry-After"]
+    return page
 
 
 def _prolong(request: HttpRequest, response: HttpResponse, now: datetime) -> None:

@@ -3,10 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.ids import new_uuid
-from smartflow.web.app import board
+from smartflow.web.app import board, page
 from tasks.models import Task
 from tests.integration.web.pages import Browser, card_of, inline_code, rows_of
 from tests.task_rows import add_task
@@ -259,3 +260,16 @@ def test_writes_of_the_page_and_the_api_share_their_limit(alice, browser, settin
     refused = browser.do("reopen", task_id)
     assert refused.status_code == 429
     assert "Too many requests" in refused.content.decode()
+
+
+@pytest.mark.parametrize("accept", ["text/html", "*/*"])
+def test_page_says_in_words_that_the_database_is_away(browser, monkeypatch, accept):
+    def fail(**_asked):
+        raise OperationalError("gone away")
+
+    monkeypatch.setattr(page, "read_board", fail)
+    answer = browser.get("/app/", headers={"Accept": accept})
+    assert answer.status_code == 503
+    assert int(answer["Retry-After"]) > 0
+    assert "The service is not available at the moment." in answer.content.decode()
+    assert ("<html" in answer.content.decode()) == (accept == "text/html")
