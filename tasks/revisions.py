@@ -6,11 +6,13 @@ after the commit can be lost: the change and its revision are one transaction.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from django.core.cache import cache
 from django.db import connection
 
+from smartflow.api.rows import execute
 from smartflow.kernel.ids import new_uuid
 from tasks.models import TaskRevision
 
@@ -41,12 +43,17 @@ def take_revision(*, user_id: int, of: Part = TASKS) -> None:
     Transaction: the caller's, and its first write. One statement that inserts or updates: two first writes at once
                  would otherwise lock the same absent row and deadlock.
     """
-    features = connection.features
-    TaskRevision.objects.bulk_create(
-        [TaskRevision(user_id=user_id, **{of.column: new_uuid()})],
-        update_conflicts=True,
-        update_fields=[of.column],
-        unique_fields=["user"] if features.supports_update_conflicts_with_target else None,
+    execute(_upsert(of.column, connection.vendor), user_id, new_uuid())
+
+
+@lru_cache
+def _upsert(column: str, vendor: str) -> str:
+    on_conflict = "ON DUPLICATE KEY UPDATE" if vendor == "mysql" else "ON CONFLICT (user_id) DO UPDATE SET"
+    value = f"VALUES({column})" if vendor == "mysql" else f"excluded.{column}"
+    other = CLASSES.column if column == TASKS.column else TASKS.column
+    return (
+        f"INSERT INTO task_revisions (user_id, {column}, {other}) VALUES (%s, %s, '')"  # noqa: S608 - our own names
+        f" {on_conflict} {column} = {value}"
     )
 
 

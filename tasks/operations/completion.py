@@ -4,6 +4,7 @@ from datetime import datetime
 
 from django.db import transaction
 
+from smartflow.api.rows import RowReader, execute, moment
 from smartflow.events import TaskItemChanged, TaskItemCompleted
 from smartflow.kernel.errors import Conflict
 from smartflow.kernel.text import noop as _
@@ -14,6 +15,8 @@ from tasks.queries import TaskNotFound
 from tasks.revisions import take_revision
 
 _COLUMNS = ("is_completed", "completed_at")
+_OWN = RowReader(Task, "id = %s AND user_id = %s AND deleted_at IS NULL")
+_STORE = "UPDATE tasks SET is_completed = %s, completed_at = %s, updated_at = %s WHERE id = %s"
 
 
 class TaskNotCompleted(Conflict):
@@ -36,7 +39,7 @@ def complete_task(*, user_id: int, task_id: int, now: datetime) -> Completion:
         if task.completed_at is not None:
             return Completion(task_id=task_id, completed_at=task.completed_at, was_completed=True)
         task.is_completed, task.completed_at, task.updated_at = True, now, now
-        task.save(update_fields=[*_COLUMNS, "updated_at"])
+        _store(task)
         append_facts(kind=TaskItemCompleted, tasks=[task], changed=_COLUMNS, now=now)
         return Completion(task_id=task_id, completed_at=now, was_completed=False)
 
@@ -52,13 +55,17 @@ def undo_complete_task(*, user_id: int, task_id: int, now: datetime) -> None:
         if not task.is_completed:
             raise TaskNotCompleted
         task.is_completed, task.completed_at, task.updated_at = False, None, now
-        task.save(update_fields=[*_COLUMNS, "updated_at"])
+        _store(task)
         append_facts(kind=TaskItemChanged, tasks=[task], changed=_COLUMNS, now=now)
 
 
 def _take(user_id: int, task_id: int) -> Task:
     take_revision(user_id=user_id)
-    task = Task.objects.filter(pk=task_id, user_id=user_id, deleted_at__isnull=True).first()
+    task = _OWN.find(task_id, user_id)
     if task is None:
         raise TaskNotFound
     return task
+
+
+def _store(task: Task) -> None:
+    execute(_STORE, task.is_completed, moment(task.completed_at), moment(task.updated_at), task.pk)
