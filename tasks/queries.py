@@ -8,6 +8,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 from django.db.models.lookups import Contains
 
+from smartflow.api.rows import read_tuples
 from smartflow.kernel.errors import DomainError, Invalid, NotFound
 from smartflow.kernel.text import noop as _
 from tasks.contracts import ClassView, ItemView, Page, Sort, TaskFilter, TaskPage, TaskRow, TaskView
@@ -60,7 +61,7 @@ def list_tasks(*, user_id: int, now: datetime) -> list[TaskView]:
     Raises: NoTasks when there are none.
     """
     own = _own(user_id).order_by("created_at", "id")
-    rows = read_through(user_id=user_id, read=lambda: list(own.values_list(*COLUMNS)))
+    rows = read_through(user_id=user_id, read=lambda: read_tuples(own.values_list(*COLUMNS)))
     if not rows:
         raise NoTasks
     return [_view(TaskRow(*row), now) for row in rows]
@@ -216,7 +217,7 @@ def _by_age(own: QuerySet[Task], page: Page) -> list[tuple[Any, ...]]:
         own = own.filter(_beyond("created_at", micros or 0, last_id, is_descending=is_newest_first))
     order = ("-created_at", "-id") if is_newest_first else ("created_at", "id")
     own = read_by(own, index="idx_task_user_list")
-    return list(own.order_by(*order).values_list(*COLUMNS)[: page.limit + 1])
+    return read_tuples(own.order_by(*order).values_list(*COLUMNS)[: page.limit + 1])
 
 
 def _by_deadline(own: QuerySet[Task], page: Page, wanted: TaskFilter) -> list[tuple[Any, ...]]:
@@ -228,14 +229,14 @@ def _by_deadline(own: QuerySet[Task], page: Page, wanted: TaskFilter) -> list[tu
         dated = own.filter(deadline_at__isnull=False)
         if micros is not None:
             dated = dated.filter(_beyond("deadline_at", micros, last_id))
-        rows = list(dated.order_by("deadline_at", "id").values_list(*COLUMNS)[: page.limit + 1])
+        rows = read_tuples(dated.order_by("deadline_at", "id").values_list(*COLUMNS)[: page.limit + 1])
         last_id = None
     has_room = len(rows) <= page.limit and wanted.deadline_after is None and wanted.deadline_before is None
     if has_room:
         undated = own.filter(deadline_at__isnull=True)
         if last_id is not None:
             undated = undated.filter(id__gt=last_id)
-        rows += undated.order_by("id").values_list(*COLUMNS)[: page.limit + 1 - len(rows)]
+        rows += read_tuples(undated.order_by("id").values_list(*COLUMNS)[: page.limit + 1 - len(rows)])
     return rows
 
 

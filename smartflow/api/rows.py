@@ -6,11 +6,13 @@ dozen. Called by operations inside their transactions; knows no table. Columns, 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from functools import cache
 from typing import Any, Generic, TypeVar
 
+from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connection
-from django.db.models import NOT_PROVIDED, BooleanField, DateTimeField, Field, JSONField, Model
+from django.db.models import NOT_PROVIDED, BooleanField, DateTimeField, Field, JSONField, Model, QuerySet
 
 _M = TypeVar("_M", bound=Model)
 _Converter = Callable[[Any], Any]
@@ -53,6 +55,38 @@ def fetch(statement: str, *parameters: Any) -> tuple[Any, ...] | None:
         cursor.execute(statement, parameters)
         row: tuple[Any, ...] | None = cursor.fetchone()
         return row
+
+
+def read_tuples(rows: "QuerySet[Any, tuple[Any, ...]]") -> list[tuple[Any, ...]]:
+    """
+    Return what a `values_list` of a model's own columns gives, for lists that may be long.
+
+    On MariaDB and MySQL moments become aware of UTC and numbers booleans here: Django's way there through each column's
+    functions takes longer than reading the rows.
+    """
+    if connection.vendor != "mysql":
+        return list(rows)
+    try:
+        statement, parameters = rows.query.sql_with_params()
+    except EmptyResultSet:
+        return []
+    fields = [rows.model._meta.get_field(name) for name in rows.query.values_select]
+    moments = [position for position, field in enumerate(fields) if isinstance(field, DateTimeField)]
+    flags = [position for position, field in enumerate(fields) if isinstance(field, BooleanField)]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return [_with_types(row, moments, flags) for row in cursor.fetchall()]
+
+
+def _with_types(row: tuple[Any, ...], moments: list[int], flags: list[int]) -> tuple[Any, ...]:
+    values = list(row)
+    for position in moments:
+        if (naive := values[position]) is not None:
+            values[position] = naive.replace(tzinfo=UTC)
+    for position in flags:
+        if (number := values[position]) is not None:
+            values[position] = bool(number)
+    return tuple(values)
 
 
 def moment(at: Any) -> Any:

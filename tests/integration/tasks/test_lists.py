@@ -8,6 +8,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from smartflow.api.rows import read_tuples
 from tasks import operations, queries
 from tasks.contracts import NewTask, Page, Sort, TaskChange, TaskFilter
 from tasks.models import Task, TaskRevision
@@ -165,6 +166,18 @@ def test_list_completion_keeps_the_order_and_names_each_once(alice, bob):
     found = queries.list_completion(user_id=alice.pk, task_ids=[two, one, two, others, 10**18])
 
     assert found == [(two, True), (one, False)]
+
+
+def test_rows_have_the_types_that_django_gives_them(alice):
+    add_task(alice, deadline_at=NOW + SECOND / 3)
+    done = add_task(alice, "学习")
+    operations.complete_task(user_id=alice.pk, task_id=done, now=NOW)
+    rows = Task.objects.order_by("id").values_list(*queries.COLUMNS)
+
+    assert read_tuples(rows) == list(rows)
+    assert [list(map(type, row)) for row in read_tuples(rows)] == [list(map(type, row)) for row in rows]
+    assert {row[6].tzinfo for row in read_tuples(rows) if row[6]} == {UTC}
+    assert read_tuples(rows.filter(pk__in=[])) == []
 
 
 # --- the copy in the cache --------------------------------------------------------------------------------------------
