@@ -22,10 +22,11 @@ from outbox.shards import SHARDS, shard_of
 from smartflow.kernel.ids import new_uuid
 
 # Two searches in one statement, for pending rows, from the index alone, and for dead ones. The index is named, because
-# with few dead rows MariaDB would rather find them by their status, and sort.
+# with few dead rows MariaDB would rather find them by their status, and sort. `id + 0`: MySQL 8 would enter the index
+# once for every key and every id between two of the list, 20,000 times and for three seconds with 500 rows.
 _BARRIERS = """
 SELECT message_key, MIN(id) FROM agent_outbox_messages {index}
-WHERE message_key IN ({keys}) AND status = 'pending' AND id < %s AND id NOT IN ({ids}) GROUP BY message_key
+WHERE message_key IN ({keys}) AND status = 'pending' AND id < %s AND id + 0 NOT IN ({ids}) GROUP BY message_key
 UNION ALL
 SELECT message_key, MIN(id) FROM agent_outbox_messages {index}
 WHERE message_key IN ({keys}) AND status = 'dead' AND id < %s AND discarded_at IS NULL AND biz_type IN ({types})

@@ -1,4 +1,4 @@
-"""What the outbox asks of MariaDB itself: plans without a sort, moments in microseconds, keys compared by bytes."""
+"""What the outbox asks of MariaDB or MySQL: plans without a sort, moments in microseconds, keys compared by bytes."""
 
 import re
 import threading
@@ -76,7 +76,7 @@ def seeded():
 
 
 def plans(queries: CaptureQueriesContext, pattern: str) -> list[dict]:
-    """Return MariaDB's plan of each captured statement that matches; at least one does."""
+    """Return the server's plan of each captured statement that matches; at least one does."""
     found = [query["sql"] for query in queries if re.search(pattern, query["sql"], re.DOTALL)]
     assert found, [query["sql"][:200] for query in queries]
     answers = []
@@ -157,8 +157,10 @@ def test_claim_settle_and_prune_read_at_most_twice_their_batch():
         release_held_rows(now=NOW)
 
     assert len(taken.rows) == 200
-    # The settle joins its own list: as many rows again, which are in memory, each of them read twice as well.
-    most = {sql: 805 if "JSON_TABLE" in sql else 400 for sql, _ in counter.by_statement}
+    # The settle joins its own list: as many rows again, which are in memory, each of them read twice as well. MySQL
+    # notes the pairs before it writes, and reads that note too.
+    settle = 805 if connection.mysql_is_mariadb else 1005
+    most = {sql: settle if "JSON_TABLE" in sql else 400 for sql, _ in counter.by_statement}
     assert all(count <= most[sql] for sql, count in counter.by_statement), counter.by_statement
 
 
