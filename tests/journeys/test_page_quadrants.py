@@ -98,7 +98,7 @@ def row(page: Page, title: str, quadrant: int | None = None):
 
 
 def drag_by_finger(page: Page, source, target) -> None:
-    source.scroll_into_view_if_needed()
+    source.evaluate("handle => handle.scrollIntoView({ block: 'center' })")  # not under the toast
     begin, end = source.bounding_box(), target.bounding_box()
     places = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in (begin, end)]
     (x, y), (to_x, to_y) = places
@@ -244,6 +244,7 @@ def test_student_on_a_phone_in_chinese(visit, alice):
     page.screenshot(path=SHOTS / "quadrants-phone-menu-zh.png")
     page.locator("#task-menu [data-quadrant='4']").tap()
     expect(row(page, "交实验报告", 4)).to_be_visible()
+    page.locator("#toast-close").tap()
     drag_by_finger(page, row(page, "交实验报告").locator(".handle"), page.locator("#quadrant-3"))
     expect(row(page, "交实验报告", 3)).to_be_visible()
     page.locator("[data-show=chat]").tap()

@@ -80,7 +80,7 @@ function drop(event) {
   if (!drag || event.pointerId !== drag.id) return;
   const { row, card, ghost } = drag;
   const isMove = ghost && card && card !== row.closest(".quadrant");
-  if (ghost) swallowClick();
+  if (ghost && event.pointerType === "mouse") swallowClick(); // a finger that moved makes no click
   giveUp();
   if (isMove) moveAtOnce(row, card);
 }
