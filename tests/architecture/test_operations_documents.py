@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 import yaml
+from django.urls import get_resolver
 from prometheus_client import REGISTRY, generate_latest
 
 from tests.architecture.project_tree import ROOT, read
@@ -30,6 +31,7 @@ def expressions():
 @pytest.fixture
 def exposed(db, monkeypatch):
     """Return the names of every metric that a process can show, also those that have no value yet."""
+    assert get_resolver().url_patterns  # a web process has loaded its routes, and with them the edge
     text = generate_latest(REGISTRY).decode()
     names = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
     return names | {f"{name}_bucket" for name in names}
