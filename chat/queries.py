@@ -9,6 +9,7 @@ from django.db.models.functions import Substr
 
 from chat.contracts import ContextStats, HistoryMessage, Role, RunSnapshot, RunState, TimelineItem, TimelineKind
 from chat.models import AgentChat, AgentStateSnapshot, AgentTimelineEvent, ChatRun
+from smartflow.api.index_hints import read_by
 from smartflow.kernel.errors import NotFound
 from smartflow.kernel.text import noop as _
 
@@ -99,7 +100,8 @@ def list_conversations(*, user_id: int, page: int, page_size: int, status: str =
     if status:
         own = own.filter(status=status)
     start = (page - 1) * page_size
-    ids = list(own.order_by("-last_message_at", "-id").values_list("pk", flat=True)[start : start + page_size + 1])
+    shown = read_by(own, index="idx_user_shown")
+    ids = list(shown.order_by("-last_message_at", "-id").values_list("pk", flat=True)[start : start + page_size + 1])
     chats = AgentChat.objects.defer(*_NOT_SHOWN).in_bulk(ids[:page_size])
     return ConversationPage(
         list=[_view(chats[pk]) for pk in ids[:page_size]],

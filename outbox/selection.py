@@ -104,7 +104,7 @@ def freeze(*, selection: Selection, now: datetime) -> Selection:
     """Return the selection bound to the rows that are dead now: what dies later was in nobody's dry run."""
     if selection.ids is not None or selection.parked_before is not None:
         return selection
-    newest = OutboxMessage.objects.filter(status=Status.DEAD).order_by("-id").values_list("id", flat=True).first() or 0
+    newest = rows_of_status(status=Status.DEAD, is_upwards=False).values_list("id", flat=True).first() or 0
     last = newest if selection.up_to_id is None else min(selection.up_to_id, newest)
     return replace(selection, parked_before=now, up_to_id=last)
 
@@ -127,7 +127,7 @@ def look_at_dead_letters(
     last = rows.values_list("id", flat=True)[limit - 1 : limit].first()
     if last is not None:
         rows = rows.filter(id__lte=last) if is_upwards else rows.filter(id__gte=last)
-    # Sorted here: where the step is narrow the database goes by primary key, and would sort by the status first.
+    # Sorted here: where the step is narrow SQLite may go by primary key, and would sort by the status first.
     ids = sorted(_fitting(rows.order_by(), selection).values_list("id", flat=True), reverse=not is_upwards)
     start = after_id if before_id is None else before_id
     return Look(ids=ids, last_id=last or (ids[-1] if ids else start), looked_at=limit, is_end=last is None)

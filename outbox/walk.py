@@ -4,6 +4,7 @@ from django.db import connection
 from django.db.models import QuerySet
 
 from outbox.models import OutboxMessage
+from smartflow.api.index_hints import read_by
 
 
 def rows_of_status(*, status: str, is_upwards: bool = True) -> QuerySet[OutboxMessage]:
@@ -12,9 +13,11 @@ def rows_of_status(*, status: str, is_upwards: bool = True) -> QuerySet[OutboxMe
 
     Source: MariaDB 10.11, measured: for `status = … AND id > …` it chooses `ref` access and reads every entry from the
             status's first one on; a walk would cost the square of its length. The same said as a range costs a step.
+            MySQL 8.0, measured: without the index's name it reads and sorts every row behind `id` once few are left.
     """
     if connection.vendor == "mysql":
         rows = OutboxMessage.objects.filter(status__gte=status, status__lte=status)
+        rows = read_by(rows, index="idx_outbox_status_id")
     else:
         rows = OutboxMessage.objects.filter(status=status)
     return rows.order_by("status", "id") if is_upwards else rows.order_by("-status", "-id")
@@ -29,6 +32,7 @@ def rows_of_type(*, status: str, event_type: str, is_upwards: bool = True) -> Qu
     rows = OutboxMessage.objects.filter(status=status, next_retry_at__isnull=True)
     if connection.vendor == "mysql":
         rows = rows.filter(biz_type__gte=event_type, biz_type__lte=event_type)
+        rows = read_by(rows, index="idx_outbox_status_next")
     else:
         rows = rows.filter(biz_type=event_type)
     return rows.order_by("biz_type", "id") if is_upwards else rows.order_by("-biz_type", "-id")

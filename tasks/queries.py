@@ -8,11 +8,11 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 from django.db.models.lookups import Contains
 
+from smartflow.api.index_hints import read_by
 from smartflow.api.rows import read_tuples
 from smartflow.kernel.errors import DomainError, Invalid, NotFound
 from smartflow.kernel.text import noop as _
 from tasks.contracts import ClassView, ItemView, Page, Sort, TaskFilter, TaskPage, TaskRow, TaskView
-from tasks.index_hints import read_by
 from tasks.models import Task, TaskClass, TaskItem, TaskRevision
 from tasks.revisions import CLASSES, read_through
 from tasks.urgency import PROMOTIONS, effective_priority

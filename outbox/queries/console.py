@@ -15,6 +15,7 @@ from django.db.models.functions import Left
 from outbox.models import KeyHold, MinuteCount, OperatorAction, OutboxMessage, PausedType, Status, Worker
 from outbox.queries.depth import CountOf, OutboxDepth, depth_and_lag
 from outbox.tally import NAMES
+from outbox.walk import rows_of_status
 from outbox.workers import GONE_SECONDS
 from smartflow.kernel.counts import BoundedCount
 
@@ -220,7 +221,7 @@ def _reason_of(error: str | None) -> str:
 
 
 def _dead_groups() -> tuple[DeadGroup, ...]:
-    newest = OutboxMessage.objects.filter(status=Status.DEAD).order_by("-id")
+    newest = rows_of_status(status=Status.DEAD, is_upwards=False)
     rows = newest.annotate(reason=Left("last_error", REASON_LENGTH)).values_list("biz_type", "reason", "discarded_at")
     found = Counter(
         (event_type, _reason_of(reason)) for event_type, reason, discarded in rows[:DEAD_SEEN] if not discarded

@@ -7,6 +7,7 @@ from typing import Any, cast
 from django.db.models import BigIntegerField, Min, QuerySet, Subquery
 
 from outbox.models import KeyHold, OutboxMessage, Status
+from outbox.walk import rows_of_status
 from smartflow.kernel.counts import BoundedCount
 
 # Larger: more exact on a bad day, and slower: 10,000 index entries are read in a few milliseconds.
@@ -88,7 +89,7 @@ def _counts(cap: int) -> dict[str, Any]:
     rows, limit, row_limit = OutboxMessage.objects.order_by(), cap + 1, min(cap, ROWS_CAP) + 1
     pending, ready = rows.filter(status=Status.PENDING), rows.filter(ready_shard__isnull=False)
     # Limited before the discarded ones are taken off: otherwise a million of them would be read to find one open row.
-    dead = rows.filter(status=Status.DEAD).order_by("-id")
+    dead = rows_of_status(status=Status.DEAD, is_upwards=False)
     return {
         "unscheduled": CountOf(pending.filter(next_retry_at__isnull=True).values("id")[:limit]),
         "waiting": CountOf(pending.filter(next_retry_at__isnull=False).values("id")[:limit]),
@@ -102,14 +103,15 @@ def _counts(cap: int) -> dict[str, Any]:
 
 
 def _oldest() -> dict[str, Any]:
-    by_id = OutboxMessage.objects.order_by("id")
     # One entry a shard: the database skips from shard to shard in the index instead of reading all that is ready.
     first_of_shard = OutboxMessage.objects.filter(ready_shard__isnull=False).order_by().values("ready_shard")
-    ready = by_id.filter(id=_LeastOf(first_of_shard.annotate(first=Min("id")).values("first"), counted="first"))
+    ready = OutboxMessage.objects.filter(
+        id=_LeastOf(first_of_shard.annotate(first=Min("id")).values("first"), counted="first")
+    )
     return {
-        "pending_since": Subquery(by_id.filter(status=Status.PENDING).values("created_at")[:1]),
+        "pending_since": Subquery(rows_of_status(status=Status.PENDING).values("created_at")[:1]),
         "ready_since": Subquery(ready.values("created_at")[:1]),
-        "published_since": Subquery(by_id.filter(status=Status.PUBLISHED).values("published_at")[:1]),
+        "published_since": Subquery(rows_of_status(status=Status.PUBLISHED).values("published_at")[:1]),
     }
 
 

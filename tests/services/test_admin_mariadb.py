@@ -58,11 +58,12 @@ def fill():
     users = [make_user(f"user-{number}") for number in range(40)]
     chats = [AgentChat(chat_id=new_uuid(), user=users[n % 40]) for n in range(1000)]
     AgentChat.objects.bulk_create(chats)
+    chats = list(AgentChat.objects.order_by("id"))  # MySQL tells no ids of many rows
     ChatRun.objects.bulk_create(
         ChatRun(
             id=new_uuid(),
             chat=chats[n % 1000],
-            user=chats[n % 1000].user,
+            user_id=chats[n % 1000].user_id,
             turn_no=n // 1000,
             model="m",
             owner="o",
@@ -76,7 +77,7 @@ def fill():
     )
     ChatHistory.objects.bulk_create(
         ChatHistory(
-            chat=chats[n % 1000], user=chats[n % 1000].user, source_event_id=f"e-{n}", run_id="r", created_at=now
+            chat=chats[n % 1000], user_id=chats[n % 1000].user_id, source_event_id=f"e-{n}", run_id="r", created_at=now
         )
         for n in range(4000)
     )
@@ -114,6 +115,15 @@ def plans(statements):
     return found
 
 
+def rows_read(sql):
+    with connection.cursor() as cursor:
+        cursor.execute("FLUSH STATUS")
+        cursor.execute(sql)
+        cursor.fetchall()
+        cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
+        return sum(int(value) for _, value in cursor.fetchall())
+
+
 def read_by_index(client, url, *, at_most):
     with CaptureQueriesContext(connection) as captured:
         response = client.get(url)
@@ -123,7 +133,10 @@ def read_by_index(client, url, *, at_most):
     for sql, line in lines:
         assert line["key"], (url, sql, line)
         assert line["type"] != "ALL", (url, sql, line)
-        assert int(line["rows"] or 0) <= at_most, (url, sql, line)
+        # MySQL looks into no index that is named to it: its estimate of rows is a share of the table then
+        is_guess = "FORCE INDEX" in sql and not connection.mysql_is_mariadb
+        rows = rows_read(sql) if is_guess else int(line["rows"] or 0)
+        assert rows <= at_most, (url, sql, line)
     return response, lines
 
 

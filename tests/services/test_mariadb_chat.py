@@ -2,6 +2,7 @@
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from chat import operations, queries
 from chat.models import AgentChat, AgentTimelineEvent
@@ -35,6 +36,7 @@ def crowd(alice, bob):
         for number in range(CONVERSATIONS)
     ]
     AgentChat.objects.bulk_create(chats, batch_size=1000)
+    chats = list(AgentChat.objects.order_by("id"))  # MySQL tells no ids of many rows
     long = next(chat for chat in chats if chat.user_id == alice.pk and chat.deleted_at is None)
     entries = [
         AgentTimelineEvent(
@@ -70,7 +72,8 @@ def test_a_page_of_the_timeline_reads_what_it_shows(alice, crowd, place):
     items, rows = cost(lambda: queries.list_timeline(user_id=alice.pk, conversation_id=crowd, limit=50, **place))
 
     assert len(items) == 50
-    assert rows <= 160  # an entry of the index, its row, and the row once more for the order
+    # an entry of the index, its row, and the row once more for the order; MySQL writes the entries down between
+    assert rows <= (160 if connection.mysql_is_mariadb else 205)
 
 
 def test_latest_messages_read_what_they_show(crowd):
@@ -91,8 +94,11 @@ def test_the_list_reads_rows_of_its_page_only(alice, crowd, status):
 
 
 def test_the_number_of_conversations_is_counted_in_the_index(alice, crowd):
-    plan = AgentChat.objects.filter(user=alice, deleted_at=None, status="active").order_by("-last_message_at", "-id")
-    explained = plan.values_list("pk", flat=True)[:20].explain()
+    with CaptureQueriesContext(connection) as captured:
+        queries.list_conversations(user_id=alice.pk, page=1, page_size=20, status="active")
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + captured[0]["sql"])
+        explained = str(cursor.fetchall())
 
     assert "idx_user_shown" in explained
     assert "Using index" in explained

@@ -1,7 +1,8 @@
 """Makes MariaDB and MySQL read a list from the index that was made for it.
 
 Left to themselves they read a list that runs backwards from its end to the cursor at every page, because an equality on
-the user looks as good to them as the range behind the cursor: page 100 then reads 5,000 rows to show 50.
+the user looks as good to them as the range behind the cursor: page 100 then reads 5,000 rows to show 50. MySQL 8 goes
+further: near a list's end it prefers any index that leaves few rows, and sorts all of them to show a page.
 """
 
 from typing import Any, TypeVar
@@ -22,6 +23,12 @@ class _HintedTable(BaseTable):
         """Return the table with its hint."""
         sql, params = super().as_sql(compiler, connection)
         return f"{sql} FORCE INDEX ({self.index})", params
+
+    def relabeled_clone(self, change_map: Any) -> Any:
+        """Return the same for another alias, as a subquery gets one."""
+        clone: Any = super().relabeled_clone(change_map)
+        clone.index = self.index
+        return clone
 
 
 def read_by(queryset: QuerySet[_M], *, index: str) -> QuerySet[_M]:
