@@ -244,12 +244,14 @@ def test_student_on_a_phone_in_chinese(visit, alice):
     page.screenshot(path=SHOTS / "quadrants-phone-menu-zh.png")
     page.locator("#task-menu [data-quadrant='4']").tap()
     expect(row(page, "交实验报告", 4)).to_be_visible()
-    page.locator("#toast-close").tap()
-    drag_by_finger(page, row(page, "交实验报告").locator(".handle"), page.locator("#quadrant-3"))
-    expect(row(page, "交实验报告", 3)).to_be_visible()
     page.locator("[data-show=chat]").tap()
     expect(page.locator("#tasks")).to_be_hidden()
     page.screenshot(path=SHOTS / "page-phone-chat-zh.png")
+    page.locator("[data-show=tasks]").tap()
+    expect(page.locator("#tasks")).to_be_visible()
+    page.locator("#toast-close").tap()
+    drag_by_finger(page, row(page, "交实验报告").locator(".handle"), page.locator("#quadrant-3"))
+    expect(row(page, "交实验报告", 3)).to_be_visible()
 
 
 def test_windows_show_each_others_changes_and_what_becomes_urgent(visit, alice):
