@@ -101,10 +101,13 @@ class ApiBench:
         for clients in self._clients.values():  # connections, copies, the database's pool
             clients.round(view.asks, each=max(1, each // 5))
         statements: dict[str, float] = {}
+        seconds = dict.fromkeys(self._clients, 0.0)
         for _ in range(min(self._effort.rounds, view.most_rounds)):
             for side, clients in self._clients.items():
                 self._installation.statements.begin()
+                before = self._installation.cpu_seconds(side)
                 rounds[side].append(clients.round(view.asks, each=each))
+                seconds[side] += self._installation.cpu_seconds(side) - before
                 time.sleep(0.05)  # the counts are written by the process itself
                 counts = self._installation.statements.since(side)
                 statements[f"{side}_queries"] = round(queries(counts) / (each * len(view.asks)), 2)
@@ -114,6 +117,8 @@ class ApiBench:
         figures: dict[str, Any] = {"rounds": len(ratios), "ratio": round(statistics.median(ratios), 3)}
         figures["ratios"] = [round(ratio, 3) for ratio in ratios]
         for side, found in rounds.items():
+            asked = sum(len(one.times) for one in found)
+            figures[f"{side}_cpu_ms"] = round(seconds[side] / asked * 1000, 2)
             figures[f"{side}_rate"] = round(statistics.median(one.rate for one in found), 1)
             figures |= {
                 f"{side}_{name}_ms": value
