@@ -61,6 +61,8 @@ scripts/setup.sh --dev || exit 1
 "$python" -c 'import MySQLdb' 2>/dev/null || skip "the MySQL driver is not in .venv"
 
 # These touch no service; the first run has shown them.
-suite "MariaDB, Redis and Kafka" "$python" -m pytest $workers \
+suite "MariaDB, Redis and Kafka" "$python" -m pytest $workers -m "not alone" \
   --ignore=tests/unit --ignore=tests/architecture --ignore-glob="tests/integration/chat/test_llm_*" "$@"
+[ $# -gt 0 ] || suite "MariaDB, Redis and Kafka, while one of them stands still" \
+  "$python" -m pytest -m alone tests/journeys tests/services
 exit "$failed"

@@ -34,7 +34,7 @@ character-set-server=utf8mb4
 collation-server=utf8mb4_bin
 innodb_flush_log_at_trx_commit=1
 innodb_buffer_pool_size={pool}M
-max_connections=300
+max_connections=1000
 # A readiness probe hangs up before it logs in; it must never get this machine blocked.
 max_connect_errors=1000000
 log_warnings=1

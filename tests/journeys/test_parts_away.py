@@ -59,6 +59,7 @@ def test_redis_away_costs_speed_and_nothing_else(stack, alice, fault):
     stack.wait_settled(bob, messages=2)
 
 
+@pytest.mark.alone
 def test_kafka_away_for_half_a_minute_delays_counters_only(stack, alice):
     usual, conversation_id = turn_seconds(alice)
     stack.wait_settled(alice, messages=2)

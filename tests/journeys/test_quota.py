@@ -11,8 +11,8 @@ from tests.stack import wait_until
 
 REQUESTS = 200
 ROOM_FOR = 10
-# Long enough that every request has come before the first answer ends and frees what it did not need.
-MESSAGE = "Tell me a story [[tokens=120 delay_ms=100]]"
+# Longer than the test: an answer that ended would free what it did not need. They are stopped instead.
+MESSAGE = "Tell me a story [[tokens=400 delay_ms=300]]"
 HEADERS = {"Content-Type": "application/json"}
 
 
@@ -26,15 +26,12 @@ def window_of(stack, person):
     return window["used_tokens"], window["held_tokens"]
 
 
-def ask_and_leave(stack, person):
+def ask_and_leave(stack, person, client):
     """Send a message, look at the answer's head alone, and go: the run goes on without its reader."""
     body = json.dumps({"message": MESSAGE}).encode()
     headers = {**HEADERS, "Authorization": f"Bearer {person.token}"}
     url = f"{stack.base_url}/api/v1/agent/chat"
-    with (
-        httpx2.Client(timeout=60, trust_env=False) as client,
-        client.stream("POST", url, content=body, headers=headers) as answer,
-    ):
+    with client.stream("POST", url, content=body, headers=headers) as answer:
         if answer.headers["content-type"].startswith("text/event-stream"):
             return answer.status_code, {}
         return answer.status_code, json.loads(answer.read())
@@ -50,14 +47,19 @@ def test_two_hundred_requests_at_once_with_room_for_ten_never_pass_the_limit(sta
     limit = used + ROOM_FOR * (held_for_one + 20)
     give(stack, alice, limit)
 
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        answers = list(pool.map(lambda _n: ask_and_leave(stack, alice), range(REQUESTS)))
+    at_once = httpx2.Limits(max_connections=REQUESTS)
+    with httpx2.Client(timeout=60, limits=at_once, trust_env=False) as client, ThreadPoolExecutor(REQUESTS) as pool:
+        answers = list(pool.map(lambda _n: ask_and_leave(stack, alice, client), range(REQUESTS)))
 
     counts = Counter(status for status, _body in answers)
     assert set(counts) == {200, 429}
     assert counts[200] == ROOM_FOR
     refused = next(body for status, body in answers if status == 429)
     assert refused["status"] == "40051"
+    admitted = stack.books(alice).runs[1:]
+    wait_until(lambda: all(run["output_text"] for run in stack.books(alice).runs), 15, "a word of each answer")
+    for run in admitted:
+        assert alice.stop(run["id"]).status_code == 200
     stack.wait_settled(alice, messages=2 + 2 * ROOM_FOR)
     assert used + sum(run["total_tokens"] for run in stack.books(alice).runs[1:]) <= limit
     # titles come in their own time, and are charged whatever is left

@@ -165,6 +165,7 @@ def test_a_pass_gives_its_rows_back_uncounted_when_nothing_listens(settings, clo
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.alone
 def test_a_frozen_broker_delays_and_neither_loses_nor_counts(settings, clock, kafka, transport, handler, broker_stops):
     settings.OUTBOX_DELIVERY_TIMEOUT_SECONDS = 2
     relay = Relay(transport=transport, clock=clock, bounds=Bounds(batch_size=50, lease_seconds=10, publish_seconds=3))
