@@ -9,13 +9,16 @@ from django.db.models import Q
 from chat.models import AgentChat, ChatRun
 from chat.operations.conversations import lock_conversation
 from outbox.append import append_event
+from outbox.database_errors import repeat_on_conflict
 from smartflow.accounts.contracts import ModelCall
 from smartflow.accounts.quota import charge_tokens
 from smartflow.events import ChatTokenUsageAdjustRequested
 
 MOST_ATTEMPTS = 3
-# How long a job has for one title before another may try; larger than any call of the model.
-CLAIM_SECONDS = 90.0
+# How long a job has for one title before another may try, and how much longer each time. Less than a job takes, and
+# two ask for the same title; more, and the title of a job that died comes later.
+CLAIM_SECONDS = 20.0
+CLAIM_GROWTH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class UntitledConversation:
 
 def claim_titles(*, now: datetime, limit: int) -> list[UntitledConversation]:
     """
-    Take conversations that want a title, for CLAIM_SECONDS.
+    Take conversations that want a title, for CLAIM_SECONDS; four times as long at the next attempt.
 
     Transaction: a guarded UPDATE each, so of two jobs one gets a conversation. At most MOST_ATTEMPTS for each, then
                  it stays without.
@@ -39,8 +42,9 @@ def claim_titles(*, now: datetime, limit: int) -> list[UntitledConversation]:
     for chat in due:
         attempt = chat.title_attempts + 1
         is_last = attempt >= MOST_ATTEMPTS
+        again_at = now + timedelta(seconds=CLAIM_SECONDS * CLAIM_GROWTH**chat.title_attempts)
         taken = AgentChat.objects.filter(pk=chat.pk, title_due_at=chat.title_due_at).update(
-            title_due_at=None if is_last else now + timedelta(seconds=CLAIM_SECONDS), title_attempts=attempt
+            title_due_at=None if is_last else again_at, title_attempts=attempt
         )
         if taken:
             claimed.append(UntitledConversation(conversation_id=chat.chat_id, user_id=chat.user_id, attempt=attempt))
@@ -54,16 +58,20 @@ def save_title(*, conversation: UntitledConversation, title: str, calls: tuple[M
     Transaction: one; the event that carries the tokens to the ledgers is part of it. An empty title only charges.
     Twice:       raises IntegrityError and changes nothing: the event's id is the call's, so a call is charged once.
     """
-    with transaction.atomic():
-        chat = lock_conversation(conversation_id=conversation.conversation_id)
-        if chat is None:
-            return False
-        is_wanted = bool(title) and not (chat.title or "").strip()
-        if is_wanted:
-            AgentChat.objects.filter(pk=chat.pk).update(title=title, title_due_at=None)
-        for call in calls:
-            _charge(chat, call, now)
-    return is_wanted
+
+    def save() -> bool:
+        with transaction.atomic():
+            chat = lock_conversation(conversation_id=conversation.conversation_id)
+            if chat is None:
+                return False
+            is_wanted = bool(title) and not (chat.title or "").strip()
+            if is_wanted:
+                AgentChat.objects.filter(pk=chat.pk).update(title=title, title_due_at=None)
+            for call in calls:
+                _charge(chat, call, now)
+        return is_wanted
+
+    return repeat_on_conflict(save)
 
 
 def _charge(chat: AgentChat, call: ModelCall, now: datetime) -> None:

@@ -7,7 +7,7 @@ from tests.stack import Person
 
 
 def test_student_registers_signs_in_and_talks_and_is_counted_once(stack):
-    alice = stack.sign_up("alice")
+    alice = stack.sign_up("a-newcomer")
     reply = alice.chat("What is on tomorrow? [[tokens=12]]")
 
     reply.assert_whole()

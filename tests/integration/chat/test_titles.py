@@ -10,7 +10,8 @@ from chat import jobs, operations
 from chat.contracts import RunState
 from chat.llm.port import ModelCut, ModelRateLimited, StreamEnded, TextDelta, UsageReported
 from chat.models import AgentChat, ChatHistory, ChatRun
-from chat.operations.titles import CLAIM_SECONDS, MOST_ATTEMPTS
+from chat.operations import titles
+from chat.operations.titles import CLAIM_GROWTH, CLAIM_SECONDS, MOST_ATTEMPTS
 from chat.runs import titling
 from outbox.testing import drain
 from smartflow.accounts.ledger import compare_users, compare_windows
@@ -163,7 +164,7 @@ def test_failing_model_is_asked_three_times_and_paid_for_what_it_said(alice, cap
     model = Scripted(TextDelta("Half a ti"), ModelCut("gone"))
 
     for number in range(MOST_ATTEMPTS + 2):
-        assert make(model, later(number * (CLAIM_SECONDS + 1))) == 0
+        assert make(model, later(number * CLAIM_SECONDS * CLAIM_GROWTH)) == 0
 
     assert len(model.requests) == MOST_ATTEMPTS
     assert (title(), AgentChat.objects.get().title_due_at) == (None, None)
@@ -272,3 +273,20 @@ def test_make_titles_says_nothing_while_the_database_is_away(monkeypatch, caplog
     jobs.make_titles()
 
     assert caplog.records == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_title_is_saved_although_the_database_chose_it_as_the_loser_of_a_conflict(alice, monkeypatch):
+    talk(alice, ("One", "1"), now=NOW)
+    charge, lost = titles._charge, []
+
+    def lose_once(*arguments):
+        if not lost:
+            lost.append(True)
+            raise OperationalError(1213, "Deadlock found when trying to get lock")
+        charge(*arguments)
+
+    monkeypatch.setattr(titles, "_charge", lose_once)
+
+    assert make(titled()) == 1
+    assert (title(), lost) == ("线性代数", [True])
