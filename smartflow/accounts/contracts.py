@@ -14,8 +14,6 @@ class AuthenticatedUser:
     username: str
     # The zone in which this user's clock times are meant: their own, or the installation's.
     time_zone: str = ""
-    # When the session ends unless it is prolonged.
-    session_expires_at: datetime | None = None
     is_authenticated: bool = True
 
     @property

@@ -3,6 +3,8 @@
 import re
 import shutil
 from contextlib import contextmanager
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
@@ -15,6 +17,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # As root, and without a network to look up anything on.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 PHONE = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark", "has_touch": True, "is_mobile": True}
+QUESTION_TIME = "[...document.querySelectorAll('.chat time')].slice(-1).map(it => [it.textContent, it.dateTime])[0]"
 # What Chromium writes to its console of a failed request that a test makes fail.
 EXPECTED_TROUBLE = ("Failed to load resource",)
 
@@ -315,7 +318,7 @@ AgentTimelineEvent.objects.bulk_create(
 
 
 def test_the_panel_on_a_phone_in_chinese_by_keyboard(student, stack, tmp_path):
-    with student.page(**PHONE, locale="zh-CN") as page:
+    with student.page(**PHONE, locale="zh-CN", timezone_id="America/New_York") as page:
         page.goto("/app/")
         page.click("[data-show=chat]")
         expect(page.locator("#chat-message")).to_be_visible()
@@ -323,6 +326,10 @@ def test_the_panel_on_a_phone_in_chinese_by_keyboard(student, stack, tmp_path):
         write(page, "你好 [[text=zh tokens=30]]")
         expect(answers(page)).to_contain_text("明天上午九点有高等数学课")
         assert page.evaluate("document.documentElement.lang") == "zh-hans"
+        # in the student's zone, as the tasks beside are, wherever the browser is
+        shown, asked_at = page.evaluate(QUESTION_TIME)
+        here = datetime.fromisoformat(asked_at).astimezone(ZoneInfo("Asia/Shanghai"))
+        assert shown.zfill(5) == f"{here:%H:%M}"
         assert page.evaluate("document.documentElement.scrollWidth") == 360
         small = page.evaluate(SMALL_TARGETS)
         assert small == []

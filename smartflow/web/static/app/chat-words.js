@@ -12,15 +12,28 @@ export function say(name, values = {}) {
   return (words.get(name) ?? name).replace(/\{(\w+)\}/g, (place, key) => String(values[key] ?? place));
 }
 
-const clock = new Intl.DateTimeFormat(language, { hour: "numeric", minute: "2-digit" });
-const day = new Intl.DateTimeFormat(language, { month: "short", day: "numeric" });
+/** The user's, as for the tasks beside: not the browser's, which may be elsewhere. */
+const timeZone = knownZone(document.body.dataset.timeZone);
+const clock = new Intl.DateTimeFormat(language, { timeZone, hour: "numeric", minute: "2-digit" });
+const day = new Intl.DateTimeFormat(language, { timeZone, month: "short", day: "numeric" });
 const dayAndClock = new Intl.DateTimeFormat(language, {
-  weekday: "short", month: "short", day: "numeric", hour: "numeric", minute: "2-digit",
+  timeZone, weekday: "short", month: "short", day: "numeric", hour: "numeric", minute: "2-digit",
 });
+/** Year, month and day with hyphens: the form that Date.parse reads. */
+const isoDay = new Intl.DateTimeFormat("en-CA", { timeZone, year: "numeric", month: "2-digit", day: "2-digit" });
 const count = new Intl.NumberFormat(language);
 const short = new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 });
 
 const share = new Intl.NumberFormat(language, { style: "percent" });
+
+/** A browser knows fewer names of zones than a server. */
+function knownZone(name) {
+  try {
+    return new Intl.DateTimeFormat("en", { timeZone: name || undefined }).resolvedOptions().timeZone;
+  } catch {
+    return undefined;
+  }
+}
 
 export const showShare = (part) => share.format(Math.min(1, part));
 export const showMoment = (moment) => dayAndClock.format(new Date(moment));
@@ -33,10 +46,10 @@ export function showWhen(moment) {
   return daysAgo(when) === 0 ? clock.format(when) : day.format(when);
 }
 
-/** How many midnights lie between then and now, where the reader is. */
+/** How many of the user's midnights lie between then and now. */
 export function daysAgo(when) {
-  const midnight = (date) => new Date(date.getFullYear(), date.getMonth(), date.getDate());
-  return Math.round((midnight(new Date()) - midnight(when)) / 86_400_000);
+  const dayNumber = (date) => Date.parse(isoDay.format(date)) / 86_400_000;
+  return dayNumber(new Date()) - dayNumber(when);
 }
 
 /** When to try again: in so many seconds, or at a moment that is further away. */
