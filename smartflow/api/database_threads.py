@@ -1,7 +1,8 @@
-"""Where raw ASGI code meets the database: a few threads, each with one connection, however many streams are open.
+"""Where ASGI code meets the database: a few threads, each with one connection, however many streams are open.
 
-A stream borrows a thread for the length of one operation. Django's own requests do not come through here. A thread that
-is not needed for a while gives its connection back: readers that only wait hold none.
+A stream borrows a thread for the length of one operation, a request of Django's for its whole length and from a pool of
+its own (django_threads.py). A thread that is not needed for a while gives its connection back: readers that only wait
+hold none.
 """
 
 import asyncio

@@ -57,4 +57,5 @@ def test_thirty_turns_at_once_are_all_answered_and_all_counted(stack):
     for reply in (*(reply for _, reply in opened), *again):
         reply.assert_whole()
     for person in people:
-        stack.wait_settled(person, messages=24)
+        # thirty titles too; one whose first job came to nothing is made by another 20 s later
+        stack.wait_settled(person, messages=24, within_seconds=40)

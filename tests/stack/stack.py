@@ -223,7 +223,7 @@ class Stack:
         """What the database holds of one user."""
         return read_books(self.rows, person.user_id)
 
-    def wait_settled(self, person: Person, *, messages: int, within_seconds: float = 40) -> Books:
+    def wait_settled(self, person: Person, *, messages: int, within_seconds: float = 20) -> Books:
         """Wait until so many messages are written and nothing is pending; check that all the books agree."""
 
         def is_settled() -> bool:
