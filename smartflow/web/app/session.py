@@ -129,11 +129,9 @@ def is_htmx(request: HttpRequest) -> bool:
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
+    if is_htmx(request) or request.headers.get("Accept", "").startswith("application/json"):
+        return HttpResponse(status=401)  # the page's script goes there, once for all its requests
     url = reverse("app:sign_in")
-    if is_htmx(request):
-        return HttpResponse(status=401, headers={"HX-Redirect": url})
-    if request.headers.get("Accept", "").startswith("application/json"):
-        return HttpResponse(status=401)
     return HttpResponseRedirect(url if request.method == "POST" else f"{url}?{urlencode({'next': request.path})}")
 
 

@@ -90,7 +90,7 @@ def test_page_leads_who_is_not_signed_in_to_the_door(db):
     browser = Browser()
     page, part = browser.get("/app/"), browser.get("/app/quadrants", headers={"HX-Request": "true"})
     assert (page.status_code, page["Location"]) == (302, "/app/sign-in?next=%2Fapp%2F")
-    assert (part.status_code, part["HX-Redirect"]) == (401, "/app/sign-in")
+    assert (part.status_code, "HX-Redirect" in part) == (401, False)
     assert browser.post("/app/token", by_script=False, Accept="application/json").status_code == 401
 
 

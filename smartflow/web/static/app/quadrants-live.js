@@ -2,7 +2,7 @@
 
 import { note } from "./quadrants-notes.js";
 import { showQuadrants, shownRevision } from "./quadrants-swap.js";
-import { accessToken, forgetToken } from "./token.js";
+import { accessToken, forgetToken, toSignIn } from "./token.js";
 
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const SOONEST_AGAIN_MS = 1_000;
@@ -48,7 +48,7 @@ export async function refresh() {
       credentials: "same-origin",
       signal: mine.signal,
     });
-    if (answer.status === 401) return void window.location.assign(document.body.dataset.signInUrl);
+    if (answer.status === 401) return toSignIn();
     if (!answer.ok) throw new Error(`quadrants: ${answer.status}`);
     const html = await answer.text();
     if (asking === mine) showQuadrants(html);

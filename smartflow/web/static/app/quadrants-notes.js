@@ -1,6 +1,7 @@
 // What the page says of what happened: the toast with its way back, and sentences about what went wrong.
 
 import { refresh } from "./quadrants-live.js";
+import { toSignIn } from "./token.js";
 
 const SHOWN_MS = 10_000;
 const words = () => document.getElementById("page-words").dataset;
@@ -27,14 +28,20 @@ export function watchAnswers() {
   document.addEventListener("htmx:beforeSend", (event) => markTick(event.detail.elt, true));
   document.addEventListener("htmx:sendError", (event) => onTrouble(event, words().unreachable));
   document.addEventListener("htmx:timeout", (event) => onTrouble(event, words().unreachable));
+  document.addEventListener("htmx:beforeOnLoad", onSignedOut);
   document.addEventListener("htmx:responseError", onRefusal);
   if (!document.getElementById("toast").hidden) hideLater();
+}
+
+function onSignedOut(event) {
+  if (event.detail.xhr.status !== 401) return;
+  event.preventDefault();
+  toSignIn();
 }
 
 function onRefusal(event) {
   const { status, responseText } = event.detail.xhr;
   const type = event.detail.xhr.getResponseHeader("Content-Type") ?? "";
-  if (status === 401) return;
   const isSentence = type.startsWith("text/plain") && responseText;
   if (isSentence) onTrouble(event, responseText);
   else onTrouble(event, status === 403 ? words().stale : words().failed);

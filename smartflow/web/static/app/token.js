@@ -5,6 +5,9 @@ const RENEW_BEFORE_MS = 60_000;
 
 let kept = null;
 let asking = null;
+let isLeaving = false;
+
+window.addEventListener("pageshow", () => { isLeaving = false; });
 
 export async function accessToken() {
   if (kept && Date.now() < kept.renewAt) return kept.token;
@@ -16,7 +19,10 @@ export function forgetToken() {
   kept = null;
 }
 
+// Once, however many requests learn in the same moment that the session has ended: a second navigation stops the first.
 export function toSignIn() {
+  if (isLeaving) return;
+  isLeaving = true;
   window.location.assign(document.body.dataset.signInUrl);
 }
 
