@@ -27,16 +27,16 @@ services-stop: ## Stop the services that were started here
 services-status: ## Say which services run and where
 	@$(SERVICES) status || true
 
-faults: ## Let faults overlap on own servers: RUNS=n SEED=s; RUNS=0 SECONDS=1800 REAL=1 soaks
+faults: ## Let faults overlap on own servers: RUNS=n SEED=s LANES=l; RUNS=0 SECONDS=1800 REAL=1 soaks
 	@scripts/setup.sh --dev
 	@$(BIN)/python -m tests.faults --runs $(or $(RUNS),20) --seed $(or $(SEED),1) \
-	  --seconds $(or $(SECONDS),0) $(if $(REAL),--real)
+	  --seconds $(or $(SECONDS),0) --lanes $(or $(LANES),1) $(if $(REAL),--real)
 
 faults-mutants: ## Break the product on purpose and see that the fault suite notices
 	@scripts/setup.sh --dev
 	@$(BIN)/python -m tests.faults --mutants all --runs $(or $(RUNS),60) --seed $(or $(SEED),1)
 
-faults-chat: ## Let faults overlap while students chat: RUNS=n SEED=s; RUNS=0 SECONDS=1800 REAL=1 soaks
+faults-chat: ## Let faults overlap while students chat: RUNS=n SEED=s LANES=l; RUNS=0 SECONDS=1800 REAL=1 soaks
 	@scripts/setup.sh --dev
 	@$(BIN)/python -m tests.faults_chat --runs $(or $(RUNS),20) --seed $(or $(SEED),1) \
 	  --seconds $(or $(SECONDS),0) --lanes $(or $(LANES),1) $(if $(REAL),--real)

@@ -173,6 +173,8 @@ class OwnServers(Servers):
         for variable in VARIABLES:
             os.environ.pop(variable, None)
         os.environ["SMARTFLOW_SERVICES_DIR"] = str(home)
+        # a broker that is killed every few runs spends more on optimising itself than it ever gains
+        os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
         for kind in (MariaDB, Redis, Kafka):
             self._stop_left_over(kind())
             for port in kind.ports:
