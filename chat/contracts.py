@@ -70,6 +70,7 @@ class TurnRequest:
     thinking: str  # auto, true or false
     request_id: str
     language: str = "en"  # what the user is told in, where the assistant's own words are not meant
+    key: str = ""  # of the client's; what is sent with the same key again is the same turn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ from chat.runs.tails import Tail, Tails, TooManyTailsOfUser
 from smartflow.accounts.queries import authenticate_token
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.api.envelope import success
+from smartflow.api.idempotency import HEADER, REPLAYED_HEADER, check_key
 from smartflow.api.json_limits import read_json
 from smartflow.api.throttling import check_rate
 from smartflow.kernel.clock import Clock
@@ -138,7 +139,7 @@ class RunRoutes:
     async def _chat(self, call: _Call) -> Tail:
         body = await call.request.body()
 
-        def begin(user_id: int) -> StartedRun:
+        def begin(user_id: int) -> StartedRun | RunSnapshot:
             _check_media_type(call.request)
             request = _read_turn(body, user_id=user_id, request=call.request)
             self._check_room(user_id)
@@ -174,10 +175,14 @@ class RunRoutes:
         if self._parts.executor is not None:
             self._parts.executor.check_room()
 
-    async def _begin(self, call: _Call, begin: Callable[[int], StartedRun]) -> Tail:
+    async def _begin(self, call: _Call, begin: Callable[[int], StartedRun | RunSnapshot]) -> Tail:
         """Authenticate and commit the run in one visit to the database's threads, and stream what it says."""
-        run: StartedRun = await self._parts.database.run(lambda: begin(self._user_id(call)))
-        log = self._log_of_new(run)
+        run: StartedRun | RunSnapshot = await self._parts.database.run(lambda: begin(self._user_id(call)))
+        if isinstance(run, StartedRun):
+            log = self._log_of_new(run)
+        else:
+            log = self._parts.logs.follow(run)
+            call.request.answer_headers[REPLAYED_HEADER] = "true"
         tail = self._tail(call, log, run.user_id)
         tail.head = stream_head(call.request, conversation_id=run.conversation_id, run_id=run.run_id)
         return tail
@@ -289,6 +294,7 @@ def _read_turn(body: bytes, *, user_id: int, request: RawRequest) -> TurnRequest
     serializer = ChatRequest(data=read_json(body))
     serializer.is_valid(raise_exception=True)
     checked: dict[str, Any] = serializer.validated_data
+    key = request.headers.get(HEADER.lower())
     return TurnRequest(
         user_id=user_id,
         message=checked["message"],
@@ -297,6 +303,7 @@ def _read_turn(body: bytes, *, user_id: int, request: RawRequest) -> TurnRequest
         thinking=checked["thinking"],
         request_id=request.request_id,
         language=request.language,
+        key="" if key is None else check_key(key),
     )
 
 

@@ -11,6 +11,8 @@ from rest_framework.views import APIView
 
 from chat.api import serializers as shapes
 from chat.contracts import RunState
+from smartflow.api.idempotency import REPLAYED_HEADER
+from smartflow.api.schema import IDEMPOTENCY_KEY
 from smartflow.api.schema_links import Link, leads_to
 from smartflow.kernel.errors import Unavailable
 from smartflow.kernel.text import noop as _
@@ -45,6 +47,23 @@ EVENTS = {
 NEW_RUN = [
     OpenApiParameter(name, str, OpenApiParameter.HEADER, response=[200], description=f"The {what} of this turn.")
     for name, what in (("X-Conversation-ID", "conversation"), ("X-Run-ID", "run"))
+]
+KEY = [
+    OpenApiParameter(
+        IDEMPOTENCY_KEY.name,
+        IDEMPOTENCY_KEY.type,
+        OpenApiParameter.HEADER,
+        description="Made up by the client for each new message, such as a UUID. A repetition with the same key is no"
+        " second message: it reads the first one's answer from its beginning, with X-Idempotency-Replayed: true.",
+        examples=IDEMPOTENCY_KEY.examples,
+    ),
+    OpenApiParameter(
+        REPLAYED_HEADER,
+        {"type": "string", "enum": ["true"]},
+        OpenApiParameter.HEADER,
+        response=[200],
+        description="true: the key's message was there before.",
+    ),
 ]
 _ID_OF_EVENT = {"type": "string", "pattern": "^[0-9]{1,6}-[0-9]{1,12}$"}
 POSITION = [
@@ -102,9 +121,9 @@ class StoppedShape(serializers.Serializer[Any]):
 class ChatView(APIView):
     """Sending a message."""
 
-    error_codes = ("40004", "40006", "40033", "40051", "40401", "40910", "50301")
+    error_codes = ("40004", "40006", "40033", "40051", "40401", "40910", "42200", "50301")
 
-    @extend_schema(request=shapes.ChatRequest, responses=EVENTS, parameters=NEW_RUN, tags=["agent"])
+    @extend_schema(request=shapes.ChatRequest, responses=EVENTS, parameters=[*NEW_RUN, *KEY], tags=["agent"])
     @leads_to(*_TO_THE_RUN, *_TO_THE_CONVERSATION)
     def post(self, request: Request) -> Response:
         """Send a message and read the answer as it is made."""

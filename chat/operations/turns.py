@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
-from chat.contracts import ChatStatus, Role, RunKind, RunState, StartedRun, TimelineKind, TurnRequest
+from chat.contracts import ChatStatus, Role, RunKind, RunSnapshot, RunState, StartedRun, TimelineKind, TurnRequest
 from chat.memory.budget import REQUEST_OVERHEAD_TOKENS, estimate_text
 from chat.models import AgentChat, ChatRun
 from chat.operations.conversations import lock_own
@@ -14,11 +14,13 @@ from chat.operations.messages import append_question
 from chat.operations.ownership import read_summary
 from chat.operations.timeline import NewEntry, write_entries
 from chat.operations.variants import RunNotRepeatable, check_quiet, lock_last
+from chat.queries import ConversationNotFound, snapshot_of
 from outbox.database_errors import repeat_on_conflict
 from smartflow.accounts.quota import hold_tokens
+from smartflow.api.idempotency_records import KeyReused
 from smartflow.api.rows import execute, fetch, insert_row, moment
-from smartflow.kernel.errors import Conflict, Unavailable
-from smartflow.kernel.ids import new_uuid
+from smartflow.kernel.errors import Conflict, DomainError, Unavailable
+from smartflow.kernel.ids import named_uuid, new_uuid
 from smartflow.kernel.text import noop as _
 
 # Of the output, as long as nothing is known of the conversation's answers; the hold grows while the answer streams.
@@ -69,18 +71,26 @@ class _NewRun:
     request_id: str
     variant_no: int = 1
     is_current: bool = True
+    name: str = ""  # of which its id is made; random without one
 
 
-def begin_turn(*, request: TurnRequest, owner: str, lease_seconds: float, now: datetime) -> StartedRun:
+def begin_turn(*, request: TurnRequest, owner: str, lease_seconds: float, now: datetime) -> StartedRun | RunSnapshot:
     """
     Accept a user's message: the conversation (opened when none is named), the run, its hold and the message's event.
 
     Transaction: one; when it fails nothing exists and nothing was asked of the model.
-    Twice:       each call is another turn.
-    Raises:      ConversationNotFound; RunAlreadyLive; TooManyRunsOfUser; QuotaExceeded.
+    Twice:       with the same key, at once too, the run that it began is returned as it is now; without, another turn.
+    Raises:      ConversationNotFound; RunAlreadyLive; TooManyRunsOfUser; QuotaExceeded; KeyReused.
     """
     claimant = Claimant(owner=owner, lease_seconds=lease_seconds)
-    return repeat_on_conflict(lambda: _begin_turn(request, claimant, now))
+    try:
+        return repeat_on_conflict(lambda: _begin_turn(request, claimant, now))
+    except (DomainError, IntegrityError):
+        # Whatever a repetition meets, the first stands in its way: nothing is asked before a turn that is new.
+        begun = _find_begun(request)
+        if begun is None:
+            raise
+        return begun
 
 
 def begin_variant(
@@ -155,6 +165,7 @@ def _begin_turn(request: TurnRequest, claimant: Claimant, now: datetime) -> Star
             thinking=request.thinking,
             language=request.language,
             request_id=request.request_id,
+            name=_name("run", request),
         )
         started = _insert_run(chat, new, claimant, now)
         payload = {"run_id": started.run_id, "turn_no": started.turn_no}
@@ -172,7 +183,7 @@ def _begin_turn(request: TurnRequest, claimant: Claimant, now: datetime) -> Star
 
 def _insert_run(chat: AgentChat, new: _NewRun, claimant: Claimant, now: datetime) -> StartedRun:
     """Write the run and hold its tokens. The hold locks the user's window, so the count of live runs is exact."""
-    run_id = new_uuid()
+    run_id = named_uuid(new.name) if new.name else new_uuid()
     guess = _guess_tokens(chat, new.message)
     hold_tokens(
         user_id=chat.user_id,
@@ -227,6 +238,24 @@ def _insert_run(chat: AgentChat, new: _NewRun, claimant: Claimant, now: datetime
     )
 
 
+def _find_begun(request: TurnRequest) -> RunSnapshot | None:
+    """Return the run that was begun with the request's key before."""
+    name = _name("run", request)
+    run = ChatRun.objects.select_related("chat").filter(id=named_uuid(name)).first() if name else None
+    if run is None:
+        return None
+    if run.chat.deleted_at is not None:
+        raise ConversationNotFound
+    if request.message != run.input_text or request.conversation_id not in (None, run.chat_id):
+        raise KeyReused(fields={"X-Idempotency-Key": KeyReused.message})
+    return snapshot_of(run=run)
+
+
+def _name(what: str, request: TurnRequest) -> str:
+    """Return what the turn's key names for this user: of the same name there is one id. Empty without a key."""
+    return f"{what}:{request.user_id}:{request.key}" if request.key else ""
+
+
 def _guess_tokens(chat: AgentChat, message: str) -> int:
     """Guess what a run will cost: what the model was sent last time, what is said now, and a bounded answer."""
     stats = chat.context_token_stats or {}
@@ -237,8 +266,9 @@ def _guess_tokens(chat: AgentChat, message: str) -> int:
 
 def _open_conversation(request: TurnRequest, now: datetime) -> AgentChat:
     """Insert a conversation whose first turn, and the entry of its question, are counted already."""
+    name = _name("conversation", request)
     values = {
-        "chat_id": new_uuid(),
+        "chat_id": named_uuid(name) if name else new_uuid(),
         "user_id": request.user_id,
         "model": request.model,
         "turn_count": 1,

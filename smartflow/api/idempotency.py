@@ -120,13 +120,18 @@ class IdempotentView(APIView):
         return response
 
 
+def check_key(key: str) -> str:
+    """Return the key. Raises: KeyInvalid."""
+    if not _KEY.fullmatch(key):
+        raise KeyInvalid(fields={HEADER: KeyInvalid.message})
+    return key
+
+
 def _read_key(request: Request) -> str:
     key = request.headers.get(HEADER, "")
     if not key:
         raise KeyMissing(fields={HEADER: KeyInvalid.message})
-    if not _KEY.fullmatch(key):
-        raise KeyInvalid(fields={HEADER: KeyInvalid.message})
-    return key
+    return check_key(key)
 
 
 def _fingerprint(request: Request) -> str:

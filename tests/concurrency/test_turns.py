@@ -4,7 +4,7 @@ import pytest
 from django.db import transaction
 
 from chat import operations
-from chat.contracts import RunState
+from chat.contracts import RunState, StartedRun
 from chat.models import AgentChat, ChatHistory, ChatRun
 from chat.operations import RunAlreadyLive, RunNotOwned
 from chat.operations.ownership import started_run
@@ -34,6 +34,20 @@ def test_begin_turn_opens_as_many_conversations_as_it_is_asked_for(alice):
 
     assert len({run.conversation_id for run in outcomes}) == 4
     assert AgentChat.objects.count() == ChatRun.objects.count() == OutboxMessage.objects.count() == 4
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_begin_turn_begins_one_turn_of_a_message_that_is_sent_many_times_at_once(alice, is_first):
+    conversation_id = None if is_first else talk(alice, ("One", "1"))
+    earlier = ChatRun.objects.count()
+
+    outcomes = run_at_once(*[lambda: ask(alice, "Me", conversation_id=conversation_id, key="k")] * 6)
+
+    assert sum(isinstance(outcome, StartedRun) for outcome in outcomes) == 1
+    assert len({(outcome.run_id, outcome.conversation_id) for outcome in outcomes}) == 1
+    assert ChatRun.objects.count() == earlier + 1
+    assert AgentChat.objects.count() == 1
+    assert [event.payload["message"] for event in messages()][2 * earlier :] == ["Me"]
 
 
 def test_owner_and_orphan_sweep_end_a_run_once(alice):

@@ -367,8 +367,8 @@ def test_bob_does_not_open_alices_conversation(student, alice, page):
     wait_until(lambda: page.locator("[data-part=asked]").count() == 0, 1)
 
 
-def test_a_message_whose_acceptance_got_lost_is_not_left_to_be_sent_twice(page):
-    say_hello(page)
+def lose_the_acceptance(page: Page, message: str):
+    """Send a message that the server takes; its answer never arrives."""
     lost = []
 
     def lose(route):
@@ -376,9 +376,43 @@ def test_a_message_whose_acceptance_got_lost_is_not_left_to_be_sent_twice(page):
         route.abort()
 
     page.route("**/agent/chat", lose)
-    write(page, "Did you get this?")
+    write(page, message)
     wait_for(page, lost)
     page.unroute("**/agent/chat")
+    expect(page.locator("[data-part=trouble]")).to_be_visible()
+
+
+@pytest.mark.parametrize("find_it_first", [False, True], ids=["at once", "in the conversation that it opened"])
+def test_a_first_message_whose_acceptance_got_lost_is_there_once_however_often_it_is_sent(student, page, find_it_first):
+    conversations = "/agent/conversation-list"
+    before = student.api.data(conversations)["total"]
+    message = f"Only once, please {find_it_first}"
+    lose_the_acceptance(page, message)
+    assert page.input_value("#chat-message") == message
+    lost = student.api.data(conversations)["list"][0]["conversation_id"]
+    if find_it_first:
+        page.click("[data-action=list]")
+        page.click(f"[data-conversation='{lost}']")
+        expect(answers(page)).to_have_text([tokens(8)])
+
+    page.press("#chat-message", "Enter")
+
+    expect(answers(page)).to_have_text([tokens(8)])
+    expect(page.locator("[data-part=asked]")).to_have_text([message])
+    expect(page.locator("#chat-message")).to_have_value("")
+    expect(page.locator("[data-part=trouble]")).to_be_hidden()
+    expect(page.locator("[data-action=send]")).to_be_visible()
+    assert student.api.data(conversations)["total"] == before + 1
+    question, answer = student.api.timeline(lost)
+    assert (question["content"], answer["content"].strip()) == (message, tokens(8))
+    # what is meant as a second message is one
+    write(page, message)
+    expect(answers(page)).to_have_text([tokens(8), tokens(8)])
+
+
+def test_a_message_whose_acceptance_got_lost_is_not_left_to_be_sent_twice(page):
+    say_hello(page)
+    lose_the_acceptance(page, "Did you get this?")
     page.evaluate("dispatchEvent(new Event('focus'))")
 
     expect(answers(page)).to_have_text([tokens(8), tokens(8)])

@@ -5,6 +5,7 @@ import json
 import sqlite3
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 
 import pytest
@@ -103,6 +104,22 @@ async def server(database):
 
 def events_path(run):
     return f"/api/v1/agent/runs/{run.run_id}/events"
+
+
+async def test_a_message_that_comes_again_reads_the_first_ones_answer(server, database, alice, token):
+    run = await database.run(partial(ask, alice, "Hello", key="k1"))
+    await database.run(finish_run, run=run, result=result("Hi there"), now=utc_now())
+
+    again = await server.ask("POST", CHAT_PATH, token=token, body={"message": "Hello"}, x_idempotency_key="k1")
+    other = await server.ask("POST", CHAT_PATH, token=token, body={"message": "Bye"}, x_idempotency_key="k1")
+    wrong = await server.ask("POST", CHAT_PATH, token=token, body={"message": "Hello"}, x_idempotency_key="k 1")
+
+    assert (again.status, again.text, again.events[-1][1]) == (200, "Hi there", None)
+    assert again.headers["x-idempotency-replayed"] == "true"
+    assert (again.headers["x-run-id"], again.headers["x-conversation-id"]) == (run.run_id, run.conversation_id)
+    assert (other.status, other.json["status"]) == (422, "42200")
+    assert (wrong.status, wrong.json["status"], list(wrong.json["fields"])) == (400, "40005", ["X-Idempotency-Key"])
+    assert await database.run(ChatRun.objects.count) == 1
 
 
 async def test_events_of_a_run_that_nobody_executes_here_come_from_the_database(server, database, alice, token):

@@ -22,6 +22,7 @@ from chat.operations.turns import CONTINUE_NUDGE, FIRST_OUTPUT_GUESS_TOKENS
 from outbox.models import OutboxMessage
 from smartflow.accounts.models import TokenHold, TokenWindow
 from smartflow.accounts.quota import QuotaExceeded
+from smartflow.api.idempotency_records import KeyReused
 from smartflow.kernel.ids import new_uuid
 from tests.integration.chat.turns import LEASE_SECONDS, again, another, ask, events, go_on, messages, result, talk
 
@@ -81,6 +82,50 @@ def test_begin_turn_refuses_a_second_live_run_and_names_the_first(alice):
     assert caught.value.extra == {"run_id": first.run_id}
     assert ChatRun.objects.count() == 1
     assert OutboxMessage.objects.count() == 1
+
+
+def test_begin_turn_finds_the_first_of_a_message_that_comes_again(alice, bob):
+    first = ask(alice, "Hello", key="k1")
+
+    again_live = ask(alice, "Hello", key="k1")
+    operations.finish_run(run=first, result=result("Hi"), now=NOW)
+    again_ended = ask(alice, "Hello", conversation_id=first.conversation_id, key="k1")
+    follow_up = ask(alice, "And?", conversation_id=first.conversation_id, key="k2")
+    again_follow_up = ask(alice, "And?", conversation_id=first.conversation_id, key="k2")
+    of_bob = ask(bob, "Hello", key="k1")
+
+    assert {(run.run_id, run.conversation_id) for run in (again_live, again_ended)} == {
+        (first.run_id, first.conversation_id)
+    }
+    assert (again_ended.state, again_ended.text) == (RunState.FINISHED, "Hi")
+    assert again_follow_up.run_id == follow_up.run_id
+    assert of_bob.conversation_id != first.conversation_id
+    assert (ChatRun.objects.count(), AgentChat.objects.count(), TokenHold.objects.count()) == (3, 2, 3)
+    assert [event.payload["message"] for event in messages()] == ["Hello", "Hi", "And?", "Hello"]
+    assert TokenWindow.objects.get(user=alice).held_tokens == follow_up.held_tokens
+
+
+def test_begin_turn_refuses_a_key_of_another_message_and_of_what_was_deleted(alice):
+    first = ask(alice, "Hello", key="k1")
+    elsewhere = talk(alice, ("One", "1"))
+
+    for other in ({"message": "Hello!"}, {"message": "Hello", "conversation_id": elsewhere}):
+        with pytest.raises(KeyReused):
+            ask(alice, **other, key="k1")
+    operations.delete_conversation(user_id=alice.pk, conversation_id=first.conversation_id, now=NOW)
+    with pytest.raises(ConversationNotFound):
+        ask(alice, "Hello", key="k1")
+
+    assert (ChatRun.objects.count(), AgentChat.objects.count()) == (2, 2)
+
+
+def test_begin_turn_begins_with_the_key_of_what_was_refused(alice):
+    live = ask(alice)
+    with pytest.raises(RunAlreadyLive):
+        ask(alice, "More", conversation_id=live.conversation_id, key="k1")
+    operations.finish_run(run=live, result=result(), now=NOW)
+
+    assert ask(alice, "More", conversation_id=live.conversation_id, key="k1").turn_no == 2
 
 
 def test_begin_turn_refuses_conversations_that_are_not_the_users(alice, bob):

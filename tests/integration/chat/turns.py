@@ -16,7 +16,7 @@ OWNER = "tests:1:0"
 LEASE_SECONDS = 15
 
 
-def ask(user, message="Hello", *, conversation_id=None, now=None, owner=OWNER) -> StartedRun:
+def ask(user, message="Hello", *, conversation_id=None, now=None, owner=OWNER, key="") -> StartedRun:
     """Begin a turn."""
     request = TurnRequest(
         user_id=user.pk,
@@ -25,6 +25,7 @@ def ask(user, message="Hello", *, conversation_id=None, now=None, owner=OWNER) -
         model="worker",
         thinking="auto",
         request_id="req-1",
+        key=key,
     )
     return begin_turn(request=request, owner=owner, lease_seconds=LEASE_SECONDS, now=now or utc_now())
 

@@ -31,9 +31,10 @@ export class Live {
   }
 
   /** Begin a run by a request; resolves once the server has accepted it. `turnOf` gives the turn that it answers. */
-  begin({ conversation, path, body, turnOf, kind = "turn" }) {
+  begin({ conversation, path, body, headers = {}, turnOf, kind = "turn" }) {
     const output = new Output();
-    const request = (signal) => send(path, { method: "POST", body, signal, headers: { Accept: "text/event-stream" } });
+    const sent = { Accept: "text/event-stream", ...headers };
+    const request = (signal) => send(path, { method: "POST", body, signal, headers: sent });
     this.isSending = true;
     this.tell("state");
     return new Promise((resolve, reject) => {

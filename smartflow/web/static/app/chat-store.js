@@ -82,12 +82,14 @@ export class ChatStore extends EventTarget {
 
   // --- what a reader asks for -----------------------------------------------------------------------------------
 
-  /** Send a message; resolves once it is accepted. */
-  async say(text) {
+  /** Send a message; resolves once it is accepted. Sent again with the same key, it is the same message. */
+  async say(text, key) {
     const conversation = this.conversation;
     const body = { message: text, ...(conversation.id ? { conversation_id: conversation.id } : {}) };
-    const turnOf = (runId) => conversation.ask({ no: conversation.nextNo, runId, text, at: new Date().toISOString() });
-    await this.live.begin({ conversation, path: "/agent/chat", body, turnOf });
+    const headers = { "X-Idempotency-Key": key };
+    const ask = (runId) => conversation.ask({ no: conversation.nextNo, runId, text, at: new Date().toISOString() });
+    const turnOf = (runId) => conversation.turnOf(runId) ?? ask(runId);
+    await this.live.begin({ conversation, path: "/agent/chat", body, headers, turnOf });
   }
 
   /** Let the last question be answered once more. */

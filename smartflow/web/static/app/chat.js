@@ -25,7 +25,7 @@ function start(root) {
   const heard = root.querySelector("[data-part=heard]");
   const title = root.querySelector("[data-part=title]");
   const attempt = (action) => action().then(() => true, (error) => tell(error));
-  /** A message of which nobody knows whether it was accepted: {text, no}. */
+  /** A message of which nobody knows yet whether it was accepted: {text, id, no, key}. */
   let unsure = null;
   const list = new ConversationList(root, store, { open: (id) => open(id) });
   const stop = () => attempt(() => store.live.stop());
@@ -43,24 +43,29 @@ function start(root) {
 
   function attemptNew(action) {
     notices.clear();
-    unsure = null;
     return attempt(action);
   }
 
+  /** Send a message. With the key of one that may have been accepted it is that one, not a second. */
   async function deliver(text) {
-    const no = store.conversation.nextNo;
+    const { id, nextNo: no } = store.conversation;
+    // the reader may have found the conversation that a first message opened
+    const isSame = unsure?.text === text && (unsure.id === id || unsure.id === null);
+    unsure = { text, id, no, key: isSame ? unsure.key : newKey() };
     try {
-      await store.say(text);
+      await store.say(text, unsure.key);
+      unsure = null;
     } catch (error) {
-      if (!(error instanceof Refusal)) unsure = { text, no };
+      if (error instanceof Refusal && !error.isTemporary) unsure = null;
       throw error;
     }
   }
 
   /** Take a message out of the box that turns out to have been accepted. */
   function settleUnsure() {
-    const question = store.conversation.turns.get(unsure?.no)?.question;
-    if (!question || question.text !== unsure.text) return;
+    if (unsure === null || unsure.id !== store.conversation.id) return;
+    const question = store.conversation.turns.get(unsure.no)?.question;
+    if (question?.text !== unsure.text) return;
     composer.clear(unsure.text);
     notices.clear();
     unsure = null;
@@ -162,6 +167,11 @@ function start(root) {
   const id = new URLSearchParams(location.search).get(IN_ADDRESS);
   if (id) enter(id);
   else store.startNew();
+}
+
+/** Not randomUUID: a page without TLS has none. */
+function newKey() {
+  return [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join("-");
 }
 
 async function copy(text, button) {
