@@ -5,6 +5,7 @@ The student's answer never fails for it: without a summary the oldest turns are 
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -53,10 +54,19 @@ class ContextLimits:
 class Compactor:
     """Makes a context fit its budget, once before each answer."""
 
-    def __init__(self, *, model: ChatModel, database: DatabaseThreads, clock: Clock, limits: ContextLimits) -> None:
+    def __init__(
+        self,
+        *,
+        model: ChatModel,
+        database: DatabaseThreads,
+        clock: Clock,
+        keep: Callable[[LiveRun], Awaitable[None]],
+        limits: ContextLimits,
+    ) -> None:
         self._model = model
         self._database = database
         self._clock = clock
+        self._keep_run = keep
         self._limits = limits
 
     async def compact(self, live: LiveRun, context: Context) -> Context:
@@ -91,8 +101,13 @@ class Compactor:
             purpose="summary",
             max_output_tokens=SUMMARY_OUTPUT_TOKENS,
         )
-        await live.hold.cover(live.spent_tokens + _most_tokens_of(request))
+        asked_tokens = _tokens_of(request)
+        await live.hold.cover(live.spent_tokens + asked_tokens + SUMMARY_OUTPUT_TOKENS)
+        # Kept before it is sent: a process that dies while the model writes leaves a bill that somebody pays.
+        live.prompt_tokens = asked_tokens
         try:
+            await self._keep_run(live)
+            await asyncio.sleep(0)  # where the halt of a lost run takes effect, before anything is sent
             async with asyncio.timeout(PATIENCE_SECONDS):
                 completion = await complete(self._model, request, on_cut=partial(_charge, live))
         except ModelError as error:
@@ -103,6 +118,8 @@ class Compactor:
         except TimeoutError:
             logger.info("A conversation's summary took too long", extra={"run_id": live.run.run_id})
             return ""
+        finally:
+            live.prompt_tokens = 0
         _charge(live, completion)
         return completion.text.strip()
 
@@ -142,9 +159,9 @@ def _charge(live: LiveRun, completion: Completion) -> None:
     live.earlier_calls.append(call)
 
 
-def _most_tokens_of(request: ModelRequest) -> int:
+def _tokens_of(request: ModelRequest) -> int:
     context = Context(system_prompt=request.system_prompt, summary="", turns=(), message=request.messages[0].content)
-    return context.stats(budget=0).total + SUMMARY_OUTPUT_TOKENS
+    return context.stats(budget=0).total
 
 
 def _status(code: str, run: StartedRun, **tokens: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Keeper(Protocol):
         """Save it at once."""
 
     async def confirm(self, live: LiveRun) -> None:
-        """Renew the lease, or halt the run."""
+        """Save it and renew the lease, or halt the run; without the database, return all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,9 @@ class Dialogue:
         self._database = database
         self._keeper = keeper
         self._limits = limits
-        self._compactor = Compactor(model=model, database=database, clock=clock, limits=limits.context)
+        self._compactor = Compactor(
+            model=model, database=database, clock=clock, keep=keeper.confirm, limits=limits.context
+        )
 
     async def answer(self, live: LiveRun) -> None:
         """
@@ -68,8 +70,9 @@ class Dialogue:
 
         Raises: ModelError; QuotaExceeded; RunNotOwned. What was said until then stands in the log.
         """
-        request = await self._compose(live)
-        await live.hold.cover(live.spent_tokens + FIRST_OUTPUT_TOKENS)
+        request, asked_tokens = await self._compose(live)
+        await live.hold.cover(live.spent_tokens + asked_tokens + FIRST_OUTPUT_TOKENS)
+        live.prompt_tokens = asked_tokens
         async with contextlib.aclosing(self._model.stream(request)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
@@ -100,7 +103,8 @@ class Dialogue:
             await self._keeper.confirm(live)
             await asyncio.sleep(0)  # where the halt of a lost run takes effect, before the next word
 
-    async def _compose(self, live: LiveRun) -> ModelRequest:
+    async def _compose(self, live: LiveRun) -> tuple[ModelRequest, int]:
+        """Return what the model is asked, and the tokens that it is likely to count."""
         run, limits = live.run, self._limits
         outcome: RunState | None = None
         if run.turn_no > 1:
@@ -118,14 +122,14 @@ class Dialogue:
         )
         context = Context(system_prompt=system_prompt, summary=context.summary, turns=kept, message=run.message)
         live.stats = context.stats(budget=limits.context.budget_tokens)
-        live.prompt_tokens = live.stats.total
-        return ModelRequest(
+        request = ModelRequest(
             model=run.model,
             messages=context.messages(),
             system_prompt=system_prompt,
             thinking=run.thinking,
             run_id=run.run_id,
         )
+        return request, live.stats.total
 
 
 def _recall(run: StartedRun) -> tuple[tuple[Turn, ...], RunState | None]:

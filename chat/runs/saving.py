@@ -71,7 +71,7 @@ class RunSaver:
         self._hurried.set()
 
     async def confirm(self, live: LiveRun) -> None:
-        """Return when the run's lease is renewed, the run is halted, or the database is away."""
+        """Return when what is new is saved and the lease is kept, the run is halted, or the database is away."""
         await self._save([live])
 
     async def _work(self) -> None:

@@ -1,5 +1,6 @@
 """Runs in processes of their own: killed with -9 and asked to end, in the middle of answers."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,6 +15,7 @@ SETTINGS = {
     "CHAT_EXECUTORS": "separate",
     "CHAT_RUN_LEASE_SECONDS": str(LEASE_SECONDS),
     "CHAT_DRAIN_SECONDS": "8",
+    "CHAT_CONTEXT_BUDGET_TOKENS": "10000",
 }
 EXECUTORS = ("executor-1", "executor-2")
 SLOW_TO_BEGIN = "Think first [[first_ms=4000 tokens=5]]"
@@ -85,6 +87,27 @@ def test_executor_killed_before_the_first_token_is_replaced(stack, alice):
     assert owner_of(stack, alice) is not dead
     assert reply.seconds < MOST_SECONDS
     stack.wait_settled(alice, messages=2)
+
+
+def test_executor_killed_while_a_summary_is_written_leaves_a_bill_that_is_paid_once(stack, alice):
+    """The first turn is longer than the budget, and as slow when it is summarised as when it was said."""
+    first = alice.chat("[[first_ms=2500 tokens=5]] " + "A long story. " * 4500)
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(alice.chat, "And now? [[tokens=5]]", first.conversation_id)
+        wait_until(lambda: "You condense" in json.dumps(stack.model.seen()["bodies"]), 10, "the request for a summary")
+        (run,) = stack.rows("SELECT * FROM chat_runs WHERE user_id = ? AND is_live = 1", alice.user_id)
+        pid = int(run["owner"].split(":")[-2])
+        next(stack.processes[name] for name in EXECUTORS if stack.processes[name].pid == pid).kill()
+        reply = reading.result()
+
+    reply.assert_whole()
+    assert run["prompt_tokens"] > 100  # before the model has said a word
+    stack.wait_settled(alice, messages=4)
+    entries = stack.rows("SELECT * FROM token_ledger WHERE run_id = ? ORDER BY entry_key", run["id"])
+    lost = {entry["purpose"]: (entry["total_tokens"], bool(entry["is_estimated"])) for entry in entries}["chat"]
+    assert lost == (run["prompt_tokens"], True)
+    assert sorted(entry["purpose"] for entry in entries) == ["answer", "chat", "summary"]
+    stack.manage("check_ledger")
 
 
 def test_executor_killed_after_the_first_token_leaves_an_answer_to_continue(stack, alice):

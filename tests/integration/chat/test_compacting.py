@@ -1,6 +1,7 @@
 """A conversation over its budget: the summary, its marker, its cost, and what happens when it fails."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -8,13 +9,13 @@ from chat.contracts import Role, RunState
 from chat.llm.completion import Completion
 from chat.llm.port import ModelCut, ModelUnreachable
 from chat.models import AgentChat, AgentTimelineEvent, ChatRun
-from chat.operations import finish_run
+from chat.operations import claim_run, finish_run
 from chat.queries import find_context_stats
 from chat.runs import compacting
 from outbox.testing import drain
 from smartflow.accounts.models import TokenLedgerEntry
 from smartflow.kernel.clock import utc_now
-from tests.integration.chat.executing import END, SteppedModel, process, usage
+from tests.integration.chat.executing import END, SteppedModel, process, until, usage
 from tests.integration.chat.turns import ask, result
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -139,3 +140,36 @@ async def test_summary_that_took_too_long_is_paid_for_by_its_estimate(alice, mon
     assert read > 300
     assert answer == ("answer", 300, 2, False)
     assert (row.state, row.total_tokens, log.text) == (RunState.FINISHED, read + 3 + 302, "Fine.")
+
+
+async def test_what_a_summary_asks_is_kept_before_it_is_sent_and_charged_once_when_its_process_dies(alice):
+    kept = []
+
+    class Model(SteppedModel):
+        async def stream(self, request):
+            kept.append(await bench.run(lambda: ChatRun.objects.get(is_live=True).prompt_tokens))
+            async for event in super().stream(request):
+                yield event
+
+    async with process(Model(), **LIMITS) as bench:
+        conversation_id = await bench.run(long_conversation, user=alice)
+        run = await bench.run(ask, user=alice, message="And now?", conversation_id=conversation_id)
+        bench.executor.start(run)
+        await until(lambda: bench.model.requests)
+        later = utc_now() + timedelta(seconds=60)
+        heir = await bench.run(claim_run, run_id=run.run_id, owner="heir", lease_seconds=12, now=later)
+        await bench.run(finish_run, run=heir, result=result(total=9), now=later)
+        await bench.run(drain)
+        entries = TokenLedgerEntry.objects.filter(run_id=run.run_id).order_by("purpose")
+        charged = await bench.run(lambda: list(entries.values_list("purpose", "total_tokens", "is_estimated")))
+
+    assert kept[0] > 300
+    assert charged == [("answer", 9, False), ("chat", kept[0], True)]
+
+
+async def test_summary_that_could_not_be_asked_for_costs_nothing(alice):
+    async with process(SteppedModel([ModelUnreachable("away")], ANSWER), **LIMITS) as bench:
+        run, _log = await answer_over_budget(bench, alice)
+        row = await bench.run(ChatRun.objects.get, id=run.run_id)
+
+    assert (row.prompt_tokens, row.total_tokens) == (300, 302)
