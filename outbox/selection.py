@@ -83,7 +83,13 @@ class Preview:
 
     count: BoundedCount
     ids: tuple[int, ...]
+    looked_at: int
     is_complete: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether no row fits; where not every row was looked at, one may."""
+        return self.is_complete and not self.count.value
 
     @property
     def is_small(self) -> bool:
@@ -194,7 +200,7 @@ def preview_dead_letters(*, selection: Selection) -> Preview:
         if found > COUNT_CAP or looked_at >= LOOK_CAP:
             break
     count = BoundedCount(value=min(found, COUNT_CAP), is_capped=not is_end or found > COUNT_CAP)
-    return Preview(count=count, ids=tuple(ids), is_complete=not count.is_capped)
+    return Preview(count=count, ids=tuple(ids), looked_at=looked_at, is_complete=not count.is_capped)
 
 
 def order_risk(*, preview: Preview) -> OrderRisk:

@@ -3,6 +3,7 @@
 import pytest
 
 from outbox import registry, wakeup
+from outbox.selection import look_at_dead_letters
 from tests.outbox_rows import EVENT_TYPE, SteppedClock
 
 
@@ -39,3 +40,10 @@ def nudges(monkeypatch):
     sent: list[tuple[int, ...]] = []
     monkeypatch.setattr(wakeup, "_wake", sent.append)
     return sent
+
+
+@pytest.fixture
+def short_look(monkeypatch):
+    """Let a dry run look at two dead letters, a step of the walk being two."""
+    monkeypatch.setattr("outbox.selection.LOOK_CAP", 2)
+    monkeypatch.setattr(look_at_dead_letters, "__kwdefaults__", {**look_at_dead_letters.__kwdefaults__, "limit": 2})

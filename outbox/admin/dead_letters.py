@@ -118,6 +118,7 @@ class DeadLetterAdmin(OutboxRowAdmin):
             "verb": verb,
             "form": form,
             "preview": preview,
+            "looked_at": f"{preview.looked_at:,}",
             "selection": selection,
             "sealed": sealed(selection=selection),
             "rows": [(row, error_excerpt(row)) for row in rows],

@@ -69,9 +69,10 @@ class Command(BaseCommand):
         selection = freeze(selection=selection_of(options=options, now=now), now=now)
         preview = preview_dead_letters(selection=selection)
         self._tell_preview(verb, preview)
-        if options["dry_run"] or preview.ids == ():
+        if options["dry_run"] or preview.is_empty:
             return
-        self._confirm(options, f"{verb.capitalize()} {preview.count} dead letters?")
+        what = f"{preview.count} dead letters" if preview.ids else "those of the others that fit"
+        self._confirm(options, f"{verb.capitalize()} {what}?")
         action = MOVES[verb](selection=selection, by=_operator(), reason=options["reason"], now=now)
         action = self._wait_for(action)
         if action.state == OperatorAction.State.STOPPED:
@@ -82,7 +83,10 @@ class Command(BaseCommand):
         self.stdout.write(f"{action.done_count:,} dead letters were {DONE[verb]} (action #{action.pk}).")
 
     def _tell_preview(self, verb: str, preview: Preview) -> None:
-        self.stdout.write(f"{preview.count} dead letters fit.")
+        if preview.ids or preview.is_complete:
+            self.stdout.write(f"{preview.count} dead letters fit.")
+        else:
+            self.stdout.write(f"None of the first {preview.looked_at:,} dead letters fits; the others may.")
         risk = order_risk(preview=preview)
         among = f" of the first {len(preview.ids)}" if risk.is_sample else ""
         if verb == "requeue" and risk.overtaken:

@@ -3,7 +3,9 @@
 import pytest
 from django.contrib.admin.models import LogEntry
 
+from outbox.database_clock import database_now
 from outbox.models import OperatorAction, OutboxMessage, Status
+from outbox.operator_actions import run_actions
 from outbox.queries import list_overtaken_ids
 from smartflow.kernel.clock import utc_now
 from tests.admin_rows import make_row, operator_client
@@ -206,6 +208,24 @@ def test_nothing_that_fits_cannot_be_confirmed(operator):
     text = everything(operator, "requeue").content.decode()
     assert "0 dead letters fit" in text
     assert 'name="reason"' not in text
+
+
+@pytest.mark.usefixtures("short_look")
+def test_a_dry_run_that_found_nothing_yet_can_be_confirmed_and_looks_further_in_the_background(operator):
+    others = [make_row(Status.DEAD, last_error="TimeoutError: x") for _ in range(4)]
+    rare = make_row(Status.DEAD, last_error="KeyError: x")
+    asked = everything(operator, "requeue", error="KeyError")
+    text = asked.content.decode()
+    assert "None of the first 2 dead letters fits" in text
+    assert "moved in the background" in text
+    assert 'name="reason"' in text
+
+    confirm(operator, asked)
+    run_actions(clock=database_now, seconds=30)
+
+    states = dict(OutboxMessage.objects.values_list("pk", "status"))
+    assert (states[rare.pk], {states[row.pk] for row in others}) == (Status.PENDING, {Status.DEAD})
+    assert OperatorAction.objects.get().done_count == 1
 
 
 def test_one_row_is_reached_by_its_id(operator):

@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from outbox import operator_actions
 from outbox.database_clock import database_now
 from outbox.holds import paused_types
+from outbox.management.commands.outbox import DONE
 from outbox.models import OperatorAction, OutboxMessage, PausedType, Status, Worker
 from tests.outbox_rows import EVENT_TYPE, append, change, row_of
 
@@ -137,6 +138,19 @@ def test_requeue_asks_first(typed, answer, status):
 def test_nothing_to_move_is_no_failure():
     answer = run("requeue", "--all", "--reason", "r")
     assert (answer.code, "0 dead letters fit" in answer.out) == (0, True)
+
+
+@pytest.mark.usefixtures("short_look")
+@pytest.mark.parametrize("verb", ["requeue", "discard"])
+def test_rows_that_fit_behind_the_dry_runs_last_look_are_moved_too(verb):
+    others = [dead() for _ in range(4)]
+    rare = dead(last_error="KeyError: x")
+    answer = run(verb, "--error", "KeyError", "--reason", "r", "--yes")
+    assert (answer.code, "None of the first 2 dead letters fits" in answer.out) == (0, True)
+    assert f"1 dead letters were {DONE[verb]}" in answer.out
+    moved = OutboxMessage.objects.exclude(status=Status.DEAD, discarded_at=None)
+    assert list(moved.values_list("id", flat=True)) == [rare]
+    assert OutboxMessage.objects.filter(id__in=others, status=Status.DEAD, discarded_at=None).count() == 4
 
 
 @pytest.fixture
