@@ -81,6 +81,7 @@ class _Call:
     request: RawRequest
     run_id: str
     send: Send
+    body: bytes = b""
 
 
 class RunRoutes:
@@ -118,7 +119,9 @@ class RunRoutes:
             request.check_method(method)
             if match and not is_uuid(run_id):
                 raise RunNotFound
-            return await self._in_the_users_place(route, _Call(request, run_id.lower(), send))
+            # once: a server tells whoever asks again only that the client has left
+            body = await request.body() if name == "chat" else b""
+            return await self._in_the_users_place(route, _Call(request, run_id.lower(), send, body))
         except ClientDisconnected:
             return None
         except Exception as error:
@@ -137,11 +140,9 @@ class RunRoutes:
     # --- beginning --------------------------------------------------------------------------------------------------
 
     async def _chat(self, call: _Call) -> Tail:
-        body = await call.request.body()
-
         def begin(user_id: int) -> StartedRun | RunSnapshot:
             _check_media_type(call.request)
-            request = _read_turn(body, user_id=user_id, request=call.request)
+            request = _read_turn(call.body, user_id=user_id, request=call.request)
             self._check_room(user_id)
             claimant = self._parts.claimant
             return begin_turn(

@@ -103,7 +103,8 @@ class Followers:
                 is_whole = await catch_up(log, self._hints.client)
             except AWAY:
                 is_whole = False
-            (self._lacking.discard if is_whole else self._lacking.add)(run_id)
+            is_followed = run_id in self._logs  # the run may have ended meanwhile
+            (self._lacking.add if is_followed and not is_whole else self._lacking.discard)(run_id)
         self._catching_up = None
 
     async def _poll(self) -> None:

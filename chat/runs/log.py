@@ -194,9 +194,16 @@ class RunLog:
         if language not in self._last_frames:
             assert self.end_of_run is not None
             told = self.end_of_run.encode(self._chunks, language)
-            end_mark = encode_event(DONE, event_id=f"{self.attempt}-{self.units + 2}")
-            self._last_frames[language] = encode_event(told, event_id=f"{self.attempt}-{self.units + 1}") + end_mark
+            self._last_frames[language] = encode_event(told, event_id=f"{self.attempt}-{self.units + 1}") + self._done()
         return self._last_frames[language]
+
+    def frames_behind_end(self, *, attempt: int, units: int) -> bytes:
+        """Return the end mark for a reader that has seen how the run ended; nothing for any other."""
+        is_behind = self.end_of_run is not None and attempt == self.attempt and 1 <= units - self.units <= 2
+        return self._done() if is_behind else b""
+
+    def _done(self) -> bytes:
+        return encode_event(DONE, event_id=f"{self.attempt}-{self.units + 2}")
 
     def changed(self) -> asyncio.Future[None]:
         """Return a future that is done at the next change. It is shared: whoever awaits it cancels it for all."""

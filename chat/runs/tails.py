@@ -136,6 +136,8 @@ class Tail:
         """Send events as they come, a ping when it is due, until the end or until it is cut."""
         log = self.log
         while not self.is_cut:
+            if self.units > log.shown and (frames := log.frames_behind_end(attempt=self.attempt, units=self.units)):
+                return await self._deliver(frames, more=False)
             if self.attempt != log.attempt or self.units > log.shown:
                 await self._replace()
             elif self.units < log.shown:
@@ -149,12 +151,15 @@ class Tail:
             elif self.is_ping_due:
                 await self._deliver(PING)
             else:
-                try:
-                    await log.changed()
-                except asyncio.CancelledError:
-                    # all readers wait for the same future, and another one was cancelled
-                    if self._task is None or self._task.cancelling():
-                        raise
+                await self._change()
+
+    async def _change(self) -> None:
+        try:
+            await self.log.changed()
+        except asyncio.CancelledError:
+            # all readers wait for the same future, and another one was cancelled
+            if self._task is None or self._task.cancelling():
+                raise
 
     async def _replace(self) -> None:
         """Bring a reader that has seen something else to what there is; what it has seen more of may be on its way."""

@@ -1,5 +1,6 @@
 """The raw ASGI routes of runs without a server: requests go in, messages come out."""
 
+import asyncio
 import json
 
 from chat.api.run_routes import RunParts, RunRoutes
@@ -121,9 +122,14 @@ def _scope(method, path, token, query, headers):
 
 
 def _receiver(body, answer):
+    """As a server does it: the body comes once, and whoever asks again waits until the client has left."""
+    parts = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+
     async def receive():
-        if answer.has_left:
-            return {"type": "http.disconnect"}
-        return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+        if parts and not answer.has_left:
+            return parts.pop()
+        while not answer.has_left:
+            await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
 
     return receive

@@ -235,6 +235,36 @@ async def test_readers_beyond_the_users_cap_are_refused_until_one_has_left(serve
     assert [(await reader).is_whole for reader in readers[1:]] == [True, True]
 
 
+async def test_message_takes_the_place_of_a_reader_that_has_left_unnoticed(database, alice, token):
+    server = Server(database, is_separate=True, limits=replace(LIMITS, most_of_user=1))
+    run, left = await database.run(ask, alice), Answer()
+    reader = asyncio.create_task(server.ask("GET", events_path(run), token=token, into=left))
+    await until(lambda: server.tails.count == 1)
+    left.has_left = True
+
+    sent = Answer()
+    sending = asyncio.create_task(server.ask("POST", CHAT_PATH, token=token, body={"message": "Hi"}, into=sent))
+    await until(lambda: sent.status)
+
+    assert (sent.status, await database.run(ChatRun.objects.count)) == (200, 2)
+    sent.has_left = True
+    server.tails.drop_gone(alice.pk)
+    await asyncio.gather(reader, sending)
+    await server.close()
+
+
+@pytest.mark.parametrize("position", ["1-9", "1-10"])
+async def test_reader_that_has_seen_the_end_is_given_the_end_mark_alone(position, server, database, alice, token):
+    run = await database.run(ask, alice)
+    await database.run(finish_run, run=run, result=result("Hi there"), now=utc_now())
+
+    rest = await server.ask("GET", events_path(run), token=token, last_event_id=position)
+    beyond = await server.ask("GET", events_path(run), token=token, last_event_id="1-11")
+
+    assert (rest.events, rest.is_whole) == ([("1-10", None)], True)
+    assert [event_id for event_id, _data in beyond.events] == ["1-8", "1-9", "1-10"]
+
+
 async def test_readers_beyond_the_process_cap_are_refused_for_a_moment(database, alice, token):
     server = Server(database, limits=replace(LIMITS, most=1))
     run = await database.run(ask, alice)
