@@ -84,7 +84,7 @@ class Stage:
             raise BenchFailed(done.stderr[-3000:])
         with contextlib.closing(self._corner.connect()) as connection:
             connection.cursor().execute("UPDATE users SET token_limit = %s", (_TOKEN_LIMIT,))
-        return [token for _, _, token in json.loads(done.stdout)]
+        return [token for _, _, token, _ in json.loads(done.stdout)]
 
     @contextmanager
     def model(self) -> Iterator[Server]:

@@ -1,7 +1,7 @@
 """What the fuzzer is told about this API: who asks, with which idempotency key, and whose sessions may end.
 
-Loaded by schemathesis itself, in a process of its own. FUZZ_PEOPLE is a file that names them: one person who asks and
-may sign in again, and the tokens of others, who are there to be signed out.
+Loaded by schemathesis itself, in a process of its own. FUZZ_PEOPLE is a file that names them: one person who asks, and
+others, who are there to be signed out. All of them renew their tokens before these expire.
 """
 
 import base64
@@ -20,17 +20,43 @@ KEY = "X-Idempotency-Key"
 KEPT_KEYS = 0.1
 KNOWN_CREDENTIALS = 0.3
 OWN_SESSIONS = 0.5
-# An access token lives for 15 minutes.
-TOKEN_SECONDS = 600
+# So long before its end a token is replaced: longer than one request may take.
+MARGIN_SECONDS = 120
 LOGIN = "/api/v1/user/login"
+REFRESH = "/api/v1/user/refresh-token"
 SESSION = "/api/v1/user/sessions/{session_id}"
 ENDS_SESSIONS = ("/api/v1/user/logout", "/api/v1/user/sessions/end-all", SESSION)
 
 _people = json.loads(Path(os.environ["FUZZ_PEOPLE"]).read_text())
 _chance = random.Random(int(os.environ["FUZZ_SEED"]))
-_credentials = {"username": _people["username"], "password": _people["password"]}
-_leaving = _people["leaving"]
-_asking = {"token": _people["token"], "until": time.monotonic() + TOKEN_SECONDS}
+
+
+class Person:
+    """Somebody who stays signed in until the session is ended."""
+
+    def __init__(self, token, refresh_token):
+        self._token = token
+        self._refresh_token = refresh_token
+
+    def token(self, base_url):
+        """Return the token, a new one when the old one is near its end and the session was not ended."""
+        if time.time() > _claims(self._token)["exp"] - MARGIN_SECONDS:
+            answer = requests.post(
+                base_url.rstrip("/") + REFRESH, json={"refresh_token": self._refresh_token}, timeout=30
+            )
+            if answer.ok:
+                pair = answer.json()["data"]
+                self._token, self._refresh_token = pair["access_token"], pair["refresh_token"]
+        return self._token
+
+
+def _claims(token):
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+_asking = Person(**_people["asking"])
+_leaving = [Person(**person) for person in _people["leaving"]]
 
 
 @schemathesis.auth(refresh_interval=None)
@@ -38,12 +64,10 @@ class SignedIn:
     """The token of the one who asks, or of one who may be signed out."""
 
     def get(self, case, _context):
+        person = _asking
         if case.operation.path in ENDS_SESSIONS:
-            return _leaving.pop() if len(_leaving) > 1 else _leaving[0]
-        if time.monotonic() > _asking["until"]:
-            _asking["token"] = _sign_in(case.operation.schema.get_base_url())
-            _asking["until"] = time.monotonic() + TOKEN_SECONDS
-        return _asking["token"]
+            person = _leaving.pop() if len(_leaving) > 1 else _leaving[0]
+        return person.token(case.operation.schema.get_base_url())
 
     def set(self, case, token, _context):
         case.headers["Authorization"] = f"Bearer {token}"
@@ -58,17 +82,7 @@ def before_call(_context, case, _kwargs):
     if key and _chance.random() > KEPT_KEYS:
         case.headers[KEY] = str(uuid.UUID(int=_chance.getrandbits(128)))
     if case.operation.path == LOGIN and _chance.random() < KNOWN_CREDENTIALS:
-        case.body = dict(_credentials)
+        case.body = dict(_people["credentials"])
     token = (case.headers or {}).get("Authorization", "").removeprefix("Bearer ")
     if case.operation.path == SESSION and token.count(".") == 2 and _chance.random() < OWN_SESSIONS:
-        case.path_parameters["session_id"] = _session_of(token)
-
-
-def _sign_in(base_url):
-    answer = requests.post(base_url.rstrip("/") + LOGIN, json=_credentials, timeout=30)
-    return answer.json()["data"]["access_token"]
-
-
-def _session_of(token):
-    payload = token.split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sid"]
+        case.path_parameters["session_id"] = _claims(token)["sid"]

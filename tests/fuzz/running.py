@@ -99,12 +99,9 @@ def fuzz(stack: Stack, folder: Path, *, bound: Bound, seed: int, leaving: int) -
 
 
 def _people(asking: Person, leaving: list[Person]) -> dict[str, Any]:
-    return {
-        "username": asking.username,
-        "password": PASSWORD,
-        "token": asking.token,
-        "leaving": [person.token for person in leaving],
-    }
+    tokens = [{"token": person.token, "refresh_token": person.refresh_token} for person in (asking, *leaving)]
+    credentials = {"username": asking.username, "password": PASSWORD}
+    return {"credentials": credentials, "asking": tokens[0], "leaving": tokens[1:]}
 
 
 def _figures(report: dict[str, Any], output: str) -> Figures:

@@ -146,6 +146,7 @@ class Person:
         self.username = username
         self.user_id = 0
         self.token = ""
+        self.refresh_token = ""
         self._devices: list[Person] = []
         self._http = httpx2.Client(base_url=base_url, timeout=httpx2.Timeout(60, connect=5), trust_env=False)
 
@@ -162,7 +163,8 @@ class Person:
         """Open a session."""
         answer = self.call("POST", "/user/login", {"username": self.username, "password": PASSWORD})
         assert answer.status_code == 200, answer.text
-        self.token = answer.json()["data"]["access_token"]
+        pair = answer.json()["data"]
+        self.token, self.refresh_token = pair["access_token"], pair["refresh_token"]
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> httpx2.Response:
         """Send one request below /api/v1 and return the whole answer."""

@@ -1,7 +1,7 @@
 """Migrates a stack's database and signs people up in one go, in a process with the stack's environment.
 
 The product's hasher is slow on purpose; a hundred people through the front door would take most of a suite's time.
-Prints one line of JSON: [[user id, username, access token], ...].
+Prints one line of JSON: [[user id, username, access token, refresh token], ...].
 """
 
 import json
@@ -25,7 +25,8 @@ def main(count: int) -> None:
     with transaction.atomic():
         for number in range(1, count + 1):
             user = make_user(f"person-{number}")
-            people.append([user.pk, user.username, sign_in(user).access_token])
+            tokens = sign_in(user)
+            people.append([user.pk, user.username, tokens.access_token, tokens.refresh_token])
     sys.stdout.write(json.dumps(people))
 
 

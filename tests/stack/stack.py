@@ -102,11 +102,11 @@ class Stack:
         }
 
     @staticmethod
-    def _prepare(environment: dict[str, str]) -> list[tuple[int, str, str]]:
+    def _prepare(environment: dict[str, str]) -> list[tuple[int, str, str, str]]:
         command = [PYTHON, "-m", "tests.stack.prepare", str(PEOPLE)]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        people: list[tuple[int, str, str]] = json.loads(done.stdout)
+        people: list[tuple[int, str, str, str]] = json.loads(done.stdout)
         return people
 
     @property
@@ -202,10 +202,10 @@ class Stack:
 
     def invite(self) -> Person:
         """Return a signed-in user who has done nothing yet."""
-        user_id, username, token = self._strangers.pop()
+        user_id, username, token, refresh_token = self._strangers.pop()
         person = Person(self.base_url, username)
         self._exits.callback(person.close)
-        person.user_id, person.token = user_id, token
+        person.user_id, person.token, person.refresh_token = user_id, token, refresh_token
         return person
 
     def sign_up(self, username: str) -> Person:
