@@ -25,8 +25,8 @@ AGAIN_EXPIRES_SECONDS = 60
 # Between two questions whether the database is back; doubles until a pass has worked.
 SHORTEST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 2.0
-# Larger: a long queue of published rows is looked through in fewer ticks; a page is Rescan's.
-RESCAN_PAGES = 4
+# Larger: many rows that were lost at once go round sooner, and a tick takes longer; a page is Rescan's.
+RESCAN_PAGES = 10
 # Larger: fewer starts; smaller: a worker that is asked to end does so earlier.
 PRUNE_SECONDS = 20.0
 OPERATOR_SECONDS = 10.0

@@ -76,8 +76,12 @@ class OutboxMessage(models.Model):
             models.Index(fields=["status", "next_retry_at", "biz_type"], name="idx_outbox_status_next"),
             # serves: claim. Finished rows share one null, which no transition after publishing touches
             models.Index(fields=["ready_shard", "id"], name="idx_outbox_ready"),
-            # serves: rescan, dead letters and prune, each by status in the order of id without a sort
+            # serves: dead letters and prune, each by status in the order of id without a sort
             models.Index(fields=["status", "id"], name="idx_outbox_status_id"),
+            # serves: rescan, the first and the last published row of each partition
+            models.Index(
+                fields=["status", "published_partition", "topic", "published_offset"], name="idx_outbox_place"
+            ),
             # serves: the order per key: is an earlier row of this key unfinished?
             models.Index(fields=["message_key", "status", "id"], name="idx_outbox_key_status"),
             # serves: an operator who looks for what one request caused

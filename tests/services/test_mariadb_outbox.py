@@ -44,16 +44,18 @@ def only_mariadb():
         pytest.skip("DATABASE_URL is not MariaDB's")
 
 
-def make_rows(count: int, status: str, *, key: str = "key", published=None, consumed=None) -> None:
+def make_rows(count: int, status: str, *, key: str = "key", published=None, consumed=None, places=()) -> None:
     rows = [
         new_row(
-            event_id=f"{status}-{number}",
+            event_id=f"{status if key == 'key' else key}-{number}",
             biz_type=EVENT_TYPE,
             topic="t",
             message_key=f"{key}{number % 500}",
             payload="{}",
             status=status,
             published_at=published,
+            published_partition=places[number][0] if places else None,
+            published_offset=places[number][1] if places else None,
             consumed_at=consumed,
             created_at=OLD,
             updated_at=OLD,
@@ -70,6 +72,10 @@ def seeded():
     make_rows(50, Status.DEAD, key="dead", published=OLD)
     make_rows(1500, Status.PUBLISHED, published=OLD)
     make_rows(2500, Status.PENDING)
+    analyze()
+
+
+def analyze() -> None:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE TABLE agent_outbox_messages")
         cursor.fetchall()
@@ -200,18 +206,50 @@ def test_dispatch_reads_by_primary_key_and_looks_for_predecessors_in_their_index
     check_plan(update, index="PRIMARY", rows=50)
 
 
+def make_published(count: int, *, key: str, offset: int) -> int:
+    """Write rows that wait in six partitions, and in their middle one that the group has passed; return its id."""
+    places = [(number % 6, offset + number) for number in range(count)]
+    places[count // 2] = (count // 2 % 6, offset - 1)
+    make_rows(count, Status.PUBLISHED, key=key, published=OLD, places=places)
+    return OutboxMessage.objects.get(published_offset=offset - 1).pk
+
+
+@pytest.mark.parametrize("is_analyzed", [True, False])
+def test_rescan_finds_a_lost_row_by_as_many_reads_in_a_long_queue_as_in_a_short_one(is_analyzed):
+    make_rows(1000, Status.CONSUMED, published=OLD, consumed=OLD)
+    transport, touched = RecordingTransport(), []
+    for key, count in (("short", 600), ("long", 6000)):
+        transport.lost = {make_published(count, key=key, offset=100_000 - count)}
+        if is_analyzed:
+            analyze()
+        counter = RowsRead()
+        with connection.execute_wrapper(counter):
+            assert Rescan(transport=transport, unknown_seconds=10**9, page=50).run(now=NOW, pages=1) == 1
+        touched.append(sum(count for _, count in counter.by_statement))
+
+    assert max(touched) < 150, touched  # of which a page is fifty
+
+
 @pytest.mark.usefixtures("seeded")
 def test_rescan_reads_by_index_without_a_sort():
+    make_published(6000, key="queue", offset=1)
+    analyze()
     transport = RecordingTransport()
-    transport.lost = set(OutboxMessage.objects.filter(status=Status.PUBLISHED).values_list("id", flat=True)[:300])
+    lost = OutboxMessage.objects.filter(published_offset__lte=1800, published_partition__in=(1, 2))
+    transport.lost = set(lost.values_list("id", flat=True))
     with CaptureQueriesContext(connection) as queries:
-        assert Rescan(transport=transport, unknown_seconds=10**9, page=500).run(now=NOW, pages=1) == 300
+        assert Rescan(transport=transport, unknown_seconds=10**9, page=500).run(now=NOW, pages=1) == 600
 
-    search, lock = plans(queries, r"^SELECT")
-    check_plan(search, index="idx_outbox_status_id", rows=20_000)
-    check_plan(lock, index="PRIMARY", rows=300)
-    (update,) = plans(queries, r"^UPDATE")
-    check_plan(update, index="PRIMARY", rows=300)
+    edges = plans(queries, "^SELECT .*GROUP BY")
+    assert {plan["key"] for plan in edges} == {None, "idx_outbox_place"}  # what has none is the derived table
+    assert sum("Using index for group-by" in (plan["Extra"] or "") for plan in edges) == 2
+    assert not [plan for plan in edges if "filesort" in (plan["Extra"] or "")]
+    for search in plans(queries, r"^SELECT .*LIMIT"):
+        check_plan(search, index="idx_outbox_place", rows=3000)
+    for lock in plans(queries, r"^SELECT .*FOR UPDATE"):
+        check_plan(lock, index="PRIMARY", rows=300)
+    for update in plans(queries, r"^UPDATE"):
+        check_plan(update, index="PRIMARY", rows=300)
 
 
 def test_relays_on_disjoint_shards_and_a_sweep_meet_no_conflict_and_keep_the_order():
