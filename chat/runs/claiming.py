@@ -18,8 +18,8 @@ from django.db import InterfaceError, OperationalError
 from chat.contracts import StartedRun
 from chat.operations import WaitingRun, claim_run, end_orphaned_run, list_claimable_runs
 from chat.runs.log import RunLog
+from chat.runs.recovery import Recovery
 from chat.runs.saving import SAVE_SECONDS
-from chat.runs.sweeping import recover
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.kernel.clock import Clock
 from smartflow.kernel.redact import describe_error
@@ -114,22 +114,27 @@ class RunClaimer:
             self._woken.set()
 
     def _visit(self, limit: int, earlier: Mapping[tuple[str, int], float]) -> _Visit:
-        now, moment, visit = self._clock(), time.monotonic(), _Visit()
-        waiting: Sequence[WaitingRun] = list_claimable_runs(now=now, limit=limit + MOST_SUSPECTS)
-        for one in waiting:
-            if len(visit.taken) == limit:
-                break
-            fence = (one.run_id, one.epoch)
-            since = earlier.get(fence, moment)
-            if one.owner and moment - since < SUSPICION_SECONDS:
-                visit.suspects[fence] = since
-                continue
-            # What a dead owner's readers have seen is not said anew.
-            recovered = recover(one) if one.owner else None
-            if recovered is not None and recovered.text:
-                end_orphaned_run(run_id=one.run_id, recovered=recovered, now=now)
-                continue
-            run = claim_run(run_id=one.run_id, owner=self._owner, lease_seconds=self._lease_seconds, now=now)
-            if run is not None:
-                visit.taken.append(run)
+        moment, visit = time.monotonic(), _Visit()
+        waiting: Sequence[WaitingRun] = list_claimable_runs(now=self._clock(), limit=limit + MOST_SUSPECTS)
+        with Recovery() as recovery:
+            for one in waiting:
+                if len(visit.taken) == limit:
+                    break
+                fence = (one.run_id, one.epoch)
+                since = earlier.get(fence, moment)
+                if one.owner and moment - since < SUSPICION_SECONDS:
+                    visit.suspects[fence] = since
+                    continue
+                run = self._claim(one, recovery)
+                if run is not None:
+                    visit.taken.append(run)
         return visit
+
+    def _claim(self, waiting: WaitingRun, recovery: Recovery) -> StartedRun | None:
+        # What a dead owner's readers have seen is not said anew.
+        recovered = recovery.of(waiting) if waiting.owner else None
+        now = self._clock()  # the lease counts from here, however long Redis took
+        if recovered is not None and recovered.text:
+            end_orphaned_run(run_id=waiting.run_id, recovered=recovered, now=now)
+            return None
+        return claim_run(run_id=waiting.run_id, owner=self._owner, lease_seconds=self._lease_seconds, now=now)

@@ -5,7 +5,6 @@ second anyway.
 """
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,10 +14,7 @@ from redis.asyncio import Redis
 
 from chat.operations import RecoveredText
 from chat.runs.document import Document, Piece
-from chat.runs.hints import ANSWER_SECONDS, CONNECT_SECONDS
 from chat.runs.log import RunLog
-
-logger = logging.getLogger(__name__)
 
 # What a follower asks for first: the database is a second behind at most, so a few entries close the gap.
 NEWEST_ENTRIES = 64
@@ -54,25 +50,17 @@ async def catch_up(log: RunLog, client: Redis) -> bool:
 
 
 def recover_output(
-    run_id: str, attempt: int, *, text: str = "", events: Sequence[Mapping[str, Any]] = ()
+    run_id: str, attempt: int, *, client: redis.Redis, text: str = "", events: Sequence[Mapping[str, Any]] = ()
 ) -> RecoveredText | None:
     """
     Return what a dead process had said in a run, when Redis knows more of it than the database's `text` and `events`.
 
-    None when it knows no more, is away, or misses something in between. Asks Redis once, from a thread.
+    None when it knows no more, or misses something in between. Asks Redis once, from a thread.
+    Raises: redis.RedisError.
     """
-    if not settings.REDIS_URL:
-        return None
     known = Document(text=text, events=events)
     stored = known.units
-    try:
-        with redis.Redis.from_url(
-            settings.REDIS_URL, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=ANSWER_SECONDS
-        ) as client:
-            entries: Any = client.xrange(stream_of(run_id))
-    except redis.RedisError:
-        logger.info("Redis could not be asked what a dead run had said", extra={"run_id": run_id})
-        return None
+    entries: Any = client.xrange(stream_of(run_id))
     for _id, fields in entries:
         of_attempt, end, piece = read_entry(fields)
         rest = known.rest_of(piece, end=end) if of_attempt == attempt else ""

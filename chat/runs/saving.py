@@ -108,7 +108,11 @@ class RunSaver:
             except Exception:
                 # One run that cannot be written must not cost the others their leases.
                 logger.exception("Progress could not be saved; the leases are renewed without it")
-                lost, silent, changed = await self._renew(list(marks)), list(marks), []
+                renewed = await self._renew(list(marks))
+                if renewed is None:
+                    self.is_database_away = True
+                    return
+                lost, silent, changed = renewed, list(marks), []
             self.is_database_away = False
             for live in (*changed, *silent):
                 if live.run.run_id in lost:
@@ -118,12 +122,13 @@ class RunSaver:
                 if live in changed:
                     live.saved = marks[live]
 
-    async def _renew(self, lives: Sequence[LiveRun]) -> frozenset[str]:
+    async def _renew(self, lives: Sequence[LiveRun]) -> frozenset[str] | None:
+        """Return whose runs are lost; None when no lease was renewed."""
         try:
             return await self._database.run_ahead(self._write, [], started_of(lives))
         except Exception as error:
             logger.info("Leases could not be renewed; next try in a second", extra={"error": describe_error(error)})
-            return frozenset()
+            return None
 
     def _write(self, saves: list[tuple[StartedRun, RunProgress]], silent: list[StartedRun]) -> frozenset[str]:
         now = self._clock()

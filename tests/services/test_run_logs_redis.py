@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 import redis
+from django.conf import settings
 
 from chat.contracts import RunSnapshot, RunState, StartedRun
 from chat.queries import list_followed_runs
@@ -50,6 +51,12 @@ def door(settings):
     settings.OUTBOX_TOPIC_PREFIX = f"test-{uuid4().hex[:12]}"
     yield proxy
     proxy.close()
+
+
+def recover(run_id, attempt, **known):
+    """Ask the Redis of the settings, once."""
+    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1) as client:
+        return recover_output(run_id, attempt, client=client, **known)
 
 
 @pytest.fixture
@@ -152,7 +159,7 @@ async def test_what_is_shown_is_in_redis(process, run, settings):
     await shown(log)
 
     assert log.shown == 6
-    recovered = await asyncio.to_thread(recover_output, run.run_id, 1)
+    recovered = await asyncio.to_thread(recover, run.run_id, 1)
     assert (recovered.text, recovered.events) == ("Hello", ({"at": 5, "data": {"kind": "status"}},))
     with redis.Redis.from_url(settings.REDIS_URL) as client:
         assert 3500 < client.ttl(stream_of(run.run_id)) <= 3600
@@ -178,7 +185,7 @@ async def test_redis_away_holds_text_up_for_a_moment_once_and_is_whole_afterward
     await shown(log)
 
     assert longest < 1.2
-    recovered = await asyncio.to_thread(recover_output, run.run_id, 1)
+    recovered = await asyncio.to_thread(recover, run.run_id, 1)
     assert recovered.text == WHOLE
 
 
@@ -297,11 +304,12 @@ async def test_recovery_stops_at_a_hole_and_knows_nothing_of_another_attempt(doo
         for fields in (entry(9, '"attempt 0"', 0), entry(3, '"abc"'), entry(5, '"de"'), entry(9, '"hi"')):
             client.xadd(stream_of(run.run_id), fields)
 
-    recovered = await asyncio.to_thread(recover_output, run.run_id, 1)
+    recovered = await asyncio.to_thread(recover, run.run_id, 1)
     assert recovered.text == "abcde"
-    with_more = await asyncio.to_thread(recover_output, run.run_id, 1, text="abcdefg")
+    with_more = await asyncio.to_thread(recover, run.run_id, 1, text="abcdefg")
     assert with_more.text == "abcdefghi"
-    assert await asyncio.to_thread(recover_output, run.run_id, 1, text="abcdefghi") is None
-    assert await asyncio.to_thread(recover_output, run.run_id, 2) is None
+    assert await asyncio.to_thread(recover, run.run_id, 1, text="abcdefghi") is None
+    assert await asyncio.to_thread(recover, run.run_id, 2) is None
     door.cut()
-    assert await asyncio.to_thread(recover_output, run.run_id, 1) is None
+    with pytest.raises(redis.RedisError):
+        await asyncio.to_thread(recover, run.run_id, 1)

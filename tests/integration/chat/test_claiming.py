@@ -1,19 +1,24 @@
 """Runs without an owner: who takes them, who must not, and how those end that nobody may take."""
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from time import monotonic
 
 import pytest
 
 from chat.contracts import RunProgress, RunState
 from chat.models import ChatRun
-from chat.operations import INTERRUPTED, RecoveredText, release_run, request_stop, save_progress
-from chat.runs import claiming, sweeping
+from chat.operations import INTERRUPTED, RecoveredText, WaitingRun, release_run, request_stop, save_progress
+from chat.runs import claiming
 from chat.runs.claiming import RunClaimer
+from chat.runs.hints import ANSWER_SECONDS
+from chat.runs.recovery import Recovery
 from chat.runs.stopping import StopWatch
 from chat.runs.sweeping import end_orphans
 from smartflow.kernel.clock import utc_now
+from tests.factories import make_user
 from tests.integration.chat.executing import END, SteppedModel, process, until
 from tests.integration.chat.turns import LEASE_SECONDS, ask
 
@@ -105,7 +110,7 @@ async def test_owner_that_renews_its_lease_after_an_outage_keeps_its_run(alice, 
 async def test_what_readers_of_a_dead_owner_have_seen_is_never_said_anew(alice, monkeypatch):
     monkeypatch.setattr(claiming, "SUSPICION_SECONDS", 0.05)
     seen = RecoveredText(text="Seen by all", events=())
-    monkeypatch.setattr(sweeping, "recover_output", lambda _run_id, _attempt, **_known: seen)
+    monkeypatch.setattr(Recovery, "of", lambda _self, _waiting: seen)
     async with process(SteppedModel()) as bench:
         run = await bench.run(ask, user=alice)
         await bench.run(lose_owner, run=run)
@@ -155,7 +160,7 @@ def test_end_orphans_keeps_the_text_that_redis_had_more_of(alice, monkeypatch):
     save_progress(saves=[(run, RunProgress(text="Half", prompt_tokens=7))], lease_seconds=LEASE_SECONDS, now=utc_now())
     lose_owner(run)
     seen = RecoveredText(text="Half an answer", events=())
-    monkeypatch.setattr(sweeping, "recover_output", lambda _run_id, _attempt, **_known: seen)
+    monkeypatch.setattr(Recovery, "of", lambda _self, _waiting: seen)
 
     assert end_orphans(clock=utc_now, wait=lambda _seconds: None) == 1
 
@@ -175,6 +180,22 @@ def test_end_orphans_leaves_a_run_whose_owner_renews_while_it_waits(alice):
 
     assert end_orphans(clock=utc_now, wait=renew) == 0
     assert ChatRun.objects.get().is_live
+
+
+def test_redis_that_is_silent_is_asked_once_for_all_dead_runs(settings):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.REDIS_URL = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        waiting = []
+        for number in range(8):
+            run = ask(make_user(f"user-{number}"))
+            save_progress(saves=[(run, RunProgress(text="Hi"))], lease_seconds=LEASE_SECONDS, now=utc_now())
+            waiting.append(WaitingRun(run_id=run.run_id, owner=run.owner, epoch=1, attempt=1))
+        began = monotonic()
+        with Recovery() as recovery:
+            recovered = [recovery.of(one) for one in waiting]
+
+    assert recovered == [None] * 8
+    assert monotonic() - began < 3 * ANSWER_SECONDS
 
 
 def test_end_orphans_waits_for_nothing_when_there_is_none():

@@ -205,6 +205,30 @@ async def test_run_that_cannot_be_written_costs_the_others_no_lease(alice, bob, 
     assert sorted("".join(row.output_text for row in rows)) == sorted("OneTwo")
 
 
+async def test_lease_that_could_not_be_renewed_is_not_believed_in(alice, monkeypatch, caplog):
+    def refuse(error):
+        def fail(**_arguments):
+            raise error
+
+        return fail
+
+    async with process(SteppedModel()) as bench:
+        bench.executor.start(await bench.run(ask, user=alice))
+        await until(lambda: bench.model.requests)
+        (live,) = bench.executor._tasks
+        believed = live.lease_ends
+        monkeypatch.setattr("chat.runs.saving.save_progress", refuse(DataError("a character that no column holds")))
+        monkeypatch.setattr("chat.runs.saving.renew_leases", refuse(OperationalError("gone away")))
+        bench.model.put("Hi")
+        await until(lambda: "Leases could not be renewed" in caplog.text)
+        seen = (live.lease_ends, bench.executor._saver.is_database_away)
+        monkeypatch.undo()
+        bench.model.put(END)
+        await until(lambda: not bench.executor.live_count)
+
+    assert seen == (believed, True)
+
+
 async def test_lease_is_renewed_while_the_end_waits_for_the_database(alice, monkeypatch):
     """Many runs that end at once wait for the database's threads; none may look abandoned meanwhile."""
     may_end = threading.Event()
@@ -229,6 +253,29 @@ async def test_lease_is_renewed_while_the_end_waits_for_the_database(alice, monk
 
         assert (await bench.ended(log)).state == RunState.FINISHED
         assert (await row_of(bench, run)).state == RunState.FINISHED
+
+
+async def test_ends_leave_threads_to_those_who_begin(alice, bob, monkeypatch):
+    monkeypatch.setattr("chat.runs.executor.ENDS_AT_ONCE", 1)
+    may_end = threading.Event()
+
+    def end_later(**arguments):
+        assert may_end.wait(10)
+        return finish_run(**arguments)
+
+    monkeypatch.setattr("chat.runs.executor.finish_run", end_later)
+    async with process(SteppedModel(["One", END], ["Two", END])) as bench:
+        runs = [await bench.run(ask, user=user) for user in (alice, bob)]
+        logs = [bench.executor.start(run) for run in runs]
+        await until(lambda: bench.model.closed == 2)
+
+        async with asyncio.timeout(5):
+            row = await row_of(bench, runs[0])
+        may_end.set()
+        ends = [await bench.ended(log) for log in logs]
+
+    assert row.state == RunState.RUNNING
+    assert [end.state for end in ends] == [RunState.FINISHED] * 2
 
 
 async def test_cut_answer_is_told_and_charged_by_an_estimate(alice):
