@@ -6,24 +6,25 @@ Where messages may come twice, late or out of order, this is where it stops: the
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import BigIntegerField, Min, Value
 from django.db.models.functions import Coalesce
 
 from outbox.attempts import FailedTry, record_failed_tries
-from outbox.claim import hold_back
-from outbox.database_errors import is_away, repeat_on_conflict
+from outbox.claim import hold_back, unlocked
+from outbox.database_errors import answers_after, is_away, is_lock_wait, is_lost, repeat_on_conflict
 from outbox.envelope import Envelope, EnvelopeUnreadable, decode_wire
 from outbox.metrics import observe_consumed
 from outbox.models import FINAL, Attempt, OutboxMessage, Status, Worker
 from outbox.registry import HandlerMissing, Received, blocking_types, decode_event, handler_for
-from outbox.retry import RETRY_POLICY
+from outbox.retry import RETRY_POLICY, Failure, Record
 from outbox.tally import TALLY
 from outbox.workers import worker_name
 from smartflow.events import EventUnreadable
@@ -35,6 +36,11 @@ logger = logging.getLogger(__name__)
 
 # A row that came before an earlier row of its key was handled goes round again after this; no attempt is counted.
 DEFER_SECONDS = 1.0
+# For how long a handler waits for a row that somebody else has locked, and its neighbours with it; the server's own
+# default is 50. Larger: fewer events go round again for a lock that would have been free soon.
+LOCK_WAIT_SECONDS = 5
+# Tries that cost no attempt may be many: the first ones are kept.
+KEPT_TRIES = 20
 
 # Answered from the index alone. Left to itself MariaDB reads the rows by primary key now and then, all of them; `+ 0`
 # keeps MySQL 8 from entering the index for every key and every gap of the list.
@@ -42,7 +48,11 @@ _EARLIER = (
     "SELECT message_key, status, MIN(id) FROM agent_outbox_messages {index} WHERE message_key IN ({keys}) AND id < %s"
     " AND status IN ('pending', 'published', 'dead') AND id + 0 NOT IN ({without}) GROUP BY message_key, status"
 )
+_WAITS_SHORTLY = "waits_shortly"  # set on a driver's connection
 _KEY_INDEX = {"mysql": "FORCE INDEX (idx_outbox_key_status)", "sqlite": "INDEXED BY idx_outbox_key_status"}
+
+
+_T = TypeVar("_T")
 
 
 class Outcome(StrEnum):
@@ -50,7 +60,7 @@ class Outcome(StrEnum):
 
     CONSUMED = "consumed"
     DUPLICATE = "duplicate"  # the row is final already
-    DEFERRED = "deferred"  # an earlier row of the key is unfinished
+    DEFERRED = "deferred"  # an earlier row of the key is unfinished, or somebody else has this one in hand
     BLOCKED = "blocked"  # an earlier row of the key is dead and holds it back, or is held itself
     RETRY = "retry"
     DEAD = "dead"
@@ -89,7 +99,8 @@ def dispatch_messages(*, values: Sequence[bytes], clock: Clock) -> list[Outcome]
     Handle messages as they came from the transport and return what became of each, in the same order.
 
     Transaction: one for all of them, with `consumed`. When it fails it is rolled back and each half is tried by
-                 itself, so that one bad message costs a few transactions more and its neighbours nothing.
+                 itself, so that one bad message costs a few transactions more and its neighbours nothing. Where a
+                 locked row was waited for, each message is: half of them would wait as long for it.
     Order:       per key, by id: a row whose key has an earlier unfinished row is sent round again instead, and held
                  when that row is dead and blocks its key.
     Twice:       a final row is left alone, also within one call.
@@ -114,18 +125,41 @@ def _read(value: bytes) -> _Message | None:
 def _dispatch(messages: list[_Message | None], clock: Clock) -> list[Outcome]:
     started = time.monotonic()
     try:
-        return _count(repeat_on_conflict(lambda: _handle_together(messages, clock())))
+        return _count(_repeat(lambda: _handle_together(messages, clock())))
     except Exception as error:
-        if is_away(error):
+        if is_away(error) and not answers_after(error):
             raise
         failure = error  # the name of an except clause is gone when the function below runs
     if len(messages) > 1:
-        middle = len(messages) // 2
-        return _dispatch(messages[:middle], clock) + _dispatch(messages[middle:], clock)
+        return [outcome for part in _parts(messages, failure) for outcome in _dispatch(part, clock)]
     failed = messages[0]
     assert failed is not None  # nothing is done for a message that cannot be read, so nothing fails
     seconds = time.monotonic() - started
-    return _count([repeat_on_conflict(lambda: _record_failure(failed.outbox_id, failure, seconds, clock()))])
+    return _count([_repeat(lambda: _record_failure(failed.outbox_id, failure, seconds, clock()))])
+
+
+def _parts(messages: list[_Message | None], failure: Exception) -> Iterator[list[_Message | None]]:
+    size = 1 if is_lock_wait(failure) else (len(messages) + 1) // 2
+    return (messages[start : start + size] for start in range(0, len(messages), size))
+
+
+def _repeat(step: Callable[[], _T]) -> _T:
+    """Run a transaction, again after a conflict, and once more after the loss of a connection that waited too long."""
+    try:
+        return repeat_on_conflict(partial(_with_short_waits, step), is_wait_repeated=False)
+    except (OperationalError, InterfaceError) as error:
+        if not is_lost(error) or not answers_after(error):
+            raise
+    return repeat_on_conflict(partial(_with_short_waits, step), is_wait_repeated=False)
+
+
+def _with_short_waits(step: Callable[[], _T]) -> _T:
+    connection.ensure_connection()
+    if connection.vendor == "mysql" and not hasattr(connection.connection, _WAITS_SHORTLY):
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [LOCK_WAIT_SECONDS])
+        setattr(connection.connection, _WAITS_SHORTLY, True)
+    return step()
 
 
 def _count(outcomes: list[Outcome]) -> list[Outcome]:
@@ -173,14 +207,16 @@ def _judge(message: _Message | None, rows: Mapping[int, _Row], due: dict[int, En
     return Outcome.CONSUMED
 
 
-def _lock_rows(ids: Collection[int]) -> dict[int, _Row]:
+def _lock_rows(ids: Collection[int], *, is_waiting: bool = True) -> dict[int, _Row]:
     # In the order of the primary key, so that two consumers with the same rows wait for each other and not in a circle.
     # A number that no row can have would be refused by the database's driver, and the whole batch with it.
     ids = [pk for pk in ids if 0 < pk <= BigIntegerField.MAX_BIGINT]
     if not ids:
         return {}
     rows = OutboxMessage.objects.filter(pk__in=ids).order_by("pk")
-    if connection.features.has_select_for_update:
+    if not is_waiting:
+        rows = unlocked(rows)
+    elif connection.features.has_select_for_update:
         rows = rows.select_for_update()
     return {row[0]: _Row(*row) for row in rows.values_list(*_Row._fields)}
 
@@ -307,28 +343,33 @@ def _record_failure(outbox_id: int, error: Exception, seconds: float, now: datet
     """Reschedule the row by the retry policy, or park it as a dead letter when no retry can help or none is left."""
     reason = describe_error(error)
     with transaction.atomic():
-        row = _lock_rows([outbox_id]).get(outbox_id)
+        row = _lock_rows([outbox_id], is_waiting=not is_lock_wait(error)).get(outbox_id)
+        if row is None and is_lock_wait(error):
+            return Outcome.DEFERRED  # in somebody else's hand; should they let it fall, the row is rescanned
         if row is None or row.status in FINAL:
             return Outcome.DUPLICATE
         counts = OutboxMessage.objects.filter(pk=outbox_id).values_list("retry_count", "max_retry", "biz_type")
-        retry_count, max_retry, biz_type = counts[0]
-        number = retry_count + 1
-        is_dead = _is_permanent(error) or number >= max_retry
-        wait = timedelta(seconds=RETRY_POLICY.seconds(attempt=number))
+        attempts, max_attempts, biz_type = counts[0]
+        tries = Attempt.objects.filter(message_id=outbox_id).count()
+        record = Record(attempts=attempts, max_attempts=max_attempts, tries=tries, age=now - row.created_at)
+        verdict = RETRY_POLICY.judge(_kind_of(error), record)
+        wait = verdict.wait_seconds
         OutboxMessage.objects.filter(pk=outbox_id).update(
-            status=Status.DEAD if is_dead else Status.PENDING,
-            retry_count=number,
-            next_retry_at=None if is_dead else now + wait,
+            status=Status.DEAD if wait is None else Status.PENDING,
+            retry_count=verdict.attempts,
+            next_retry_at=None if wait is None else now + timedelta(seconds=wait),
             last_error=reason,
             ready_shard=None,
             claim_token=None,
             lease_until=None,
             updated_at=now,
         )
-        failed = FailedTry(message_id=outbox_id, step=Attempt.Step.HANDLE, number=number, seconds=seconds, error=reason)
-        record_failed_tries(tries=[failed], by=_name(), now=now)
-    fields = {"outbox_id": outbox_id, "event_type": biz_type, "attempt": number, "error": reason}
-    if is_dead:
+        if verdict.attempts > attempts or tries < KEPT_TRIES:
+            step, number = Attempt.Step.HANDLE, verdict.number
+            failed = FailedTry(message_id=outbox_id, step=step, number=number, seconds=seconds, error=reason)
+            record_failed_tries(tries=[failed], by=_name(), now=now)
+    fields = {"outbox_id": outbox_id, "event_type": biz_type, "attempt": verdict.number, "error": reason}
+    if wait is None:
         logger.error("An event is dead", extra=fields)
         return Outcome.DEAD
     logger.info("An event will be tried again", extra=fields)
@@ -340,7 +381,9 @@ def _name() -> str:
     return worker_name(Worker.Kind.CONSUMER)
 
 
-def _is_permanent(error: Exception) -> bool:
+def _kind_of(error: Exception) -> Failure:
+    if is_away(error):
+        return Failure.PASSING
     if isinstance(error, DomainError):
-        return not isinstance(error, Unavailable)
-    return isinstance(error, HandlerMissing | EventUnreadable)
+        return Failure.OWN if isinstance(error, Unavailable) else Failure.PERMANENT
+    return Failure.PERMANENT if isinstance(error, HandlerMissing | EventUnreadable) else Failure.OWN

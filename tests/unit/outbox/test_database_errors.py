@@ -1,6 +1,7 @@
 """outbox/database_errors.py: which errors pass by themselves, and how often a lost conflict is run again."""
 
 import sqlite3
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -20,13 +21,13 @@ def sqlite(monkeypatch):
     monkeypatch.setattr(database_errors, "connection", SimpleNamespace(vendor="sqlite", in_atomic_block=False))
 
 
-@pytest.mark.parametrize("code", [1020, 1205, 1213, 1040, 1053, 1290, 1927, 2002, 2006, 2013])
+@pytest.mark.parametrize("code", [1020, 1205, 1213, 1040, 1053, 1290, 1927, 2002, 2006, 2013, 4031])
 @pytest.mark.usefixtures("mariadb")
 def test_is_away_when_mariadb_is_down_or_busy(code):
     assert database_errors.is_away(OperationalError(code, "…"))
 
 
-@pytest.mark.parametrize("code", [1054, 1292, 1364, 1366, 1690])
+@pytest.mark.parametrize("code", [1054, 1292, 1364, 1366, 1690, 1317, 1969, 3024])
 @pytest.mark.usefixtures("mariadb")
 def test_is_away_is_false_when_mariadb_refuses_the_statement(code):
     assert not database_errors.is_away(OperationalError(code, "…"))
@@ -61,6 +62,67 @@ def test_is_away_when_the_connection_is_closed():
     assert database_errors.is_away(InterfaceError("connection already closed"))
 
 
+class AnsweringConnection:
+    """A connection to a server that answers, or whose new connections fail."""
+
+    vendor = "mysql"
+
+    def __init__(self, *, answers: bool = True, in_atomic_block: bool = False) -> None:
+        self.calls: list[str] = []
+        self.in_atomic_block = in_atomic_block
+        self._answers = answers
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    @contextmanager
+    def cursor(self):
+        if not self._answers:
+            raise OperationalError(2002, "cannot connect")
+        yield SimpleNamespace(execute=self.calls.append)
+
+
+LOST = OperationalError(2013, "lost")
+
+
+@pytest.mark.parametrize("error", [LOST, OperationalError(1927, "killed"), InterfaceError("closed")])
+def test_answers_after_a_lost_connection_asks_on_a_new_one(monkeypatch, error):
+    asked = AnsweringConnection()
+    monkeypatch.setattr(database_errors, "connection", asked)
+
+    assert database_errors.answers_after(error)
+    assert asked.calls == ["close", "SELECT 1"]
+
+
+def test_answers_after_a_conflict_asks_on_the_same_connection(monkeypatch):
+    asked = AnsweringConnection()
+    monkeypatch.setattr(database_errors, "connection", asked)
+
+    assert database_errors.answers_after(OperationalError(1205, "waited too long"))
+    assert asked.calls == ["SELECT 1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (LOST, AnsweringConnection(answers=False)),
+        (LOST, AnsweringConnection(in_atomic_block=True)),
+        (OperationalError(1290, "read-only: it answers, and takes nothing"), AnsweringConnection()),
+        (OperationalError(2002, "cannot connect"), AnsweringConnection()),
+    ],
+    ids=["no answer", "in a transaction", "read-only", "cannot connect"],
+)
+def test_answers_after_is_false_when_the_server_is_away(monkeypatch, error, asked):
+    monkeypatch.setattr(database_errors, "connection", asked)
+
+    assert not database_errors.answers_after(error)
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_answers_after_is_false_on_sqlite_which_locks_as_a_whole():
+    assert not database_errors.answers_after(InterfaceError("closed"))
+
+
 class Losing:
     """A step that loses its first `times` conflicts."""
 
@@ -83,6 +145,16 @@ def test_repeat_on_conflict_runs_the_step_again_when_it_lost_and_counts_it(code)
     assert database_errors.repeat_on_conflict(step) == "done"
     assert step.calls == 5
     assert TALLY.take() == {"conflicts": 4}
+
+
+@pytest.mark.usefixtures("mariadb")
+def test_repeat_on_conflict_waits_once_for_a_lock_when_the_caller_says_so():
+    step = Losing(1, code=1205)
+
+    with pytest.raises(OperationalError):
+        database_errors.repeat_on_conflict(step, is_wait_repeated=False)
+    assert step.calls == 1
+    assert database_errors.repeat_on_conflict(Losing(4), is_wait_repeated=False) == "done"
 
 
 @pytest.mark.usefixtures("mariadb")
