@@ -287,7 +287,10 @@ def _run_handlers(envelopes: Sequence[Envelope]) -> None:
     """Apply the events, those of one key in the given order; those of one type go to its handler together."""
     for event_type, group in _group(envelopes):
         handler = handler_for(event_type)
-        handler([_decode(envelope) for envelope in group])
+        try:
+            handler([_decode(envelope) for envelope in group])
+        except SystemExit as error:
+            raise RuntimeError(f"the handler asked the process to end: {error}") from error
 
 
 def _group(envelopes: Sequence[Envelope]) -> list[tuple[str, list[Envelope]]]:

@@ -15,7 +15,14 @@ _SECRETS = (
 
 def describe_error(error: BaseException, *, max_bytes: int = 2000) -> str:
     """Return `Type: message`, without credentials and at most `max_bytes` long."""
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {_text_of(error)}"
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return bounded(text, max_bytes=max_bytes)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:
+        return f"(its text cannot be made: {type(another).__name__})"

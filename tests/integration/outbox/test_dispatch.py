@@ -220,6 +220,27 @@ def test_dispatch_message_keeps_secrets_out_of_the_last_error(dispatch, handler)
         assert not [secret for secret in ("hunter2", "abc123", "abcdefghijkl") if secret in kept]
 
 
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (Unspeakable(), "Unspeakable: (its text cannot be made: ValueError)"),
+        (SystemExit(3), "RuntimeError: the handler asked the process to end: 3"),
+    ],
+    ids=["no text", "exit"],
+)
+def test_dispatch_message_counts_an_attempt_whatever_the_handler_raises(dispatch, handler, error, text):
+    pk = published()
+    handler.error = error
+
+    assert dispatch(pk) == Outcome.RETRY
+    assert row_of(pk).last_error == text
+
+
 def test_dispatch_message_bounds_the_last_error_and_survives_text_that_is_no_unicode(dispatch, handler):
     pk = published()
     handler.error = RuntimeError("\ud800" + "你" * 5000)
