@@ -218,9 +218,9 @@ class KafkaConsumer:
 
     def keep_alive(self) -> None:
         """Answer the broker; what arrives is set aside, because pausing waits for librdkafka without a limit."""
-        if self._is_subscribed and not self._aside.is_full():
-            with suppress(KafkaException):
-                self._aside.add(self._sort_out(self._consumer.consume(1, 0)))
+        if self._is_subscribed:
+            with suppress(KafkaException):  # asking for no message is a poll too: who is silent is thrown out
+                self._aside.add(self._sort_out(self._consumer.consume(0 if self._aside.is_full() else 1, 0)))
 
     def positions(self) -> list[PartitionPosition]:
         """Return how far this member is, from what the client knows."""
