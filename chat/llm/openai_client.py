@@ -27,9 +27,7 @@ from chat.llm.port import (
     ModelRejectedRequest,
     ModelRequest,
     ModelTimedOut,
-    ReasoningDelta,
-    TextDelta,
-    ToolCallDelta,
+    UsageReported,
 )
 
 logger = logging.getLogger(__name__)
@@ -84,15 +82,24 @@ class OpenAIChatModel:
         attempt = 1
         while True:
             has_spoken = False
+            early_report: UsageReported | None = None
             try:
                 async with aclosing(self._attempt(request)) as events:
                     async for event in events:
-                        has_spoken = has_spoken or isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta)
+                        has_spoken = has_spoken or not isinstance(event, UsageReported)
+                        if isinstance(event, UsageReported) and not has_spoken:
+                            early_report = event  # of an attempt that may come to nothing
+                            continue
+                        if early_report is not None:
+                            yield early_report
+                            early_report = None
                         yield event
                 return
             except ModelError as error:
                 wait_seconds = None if has_spoken else self._wait_before_retry(error, attempt=attempt)
                 if wait_seconds is None:
+                    if early_report is not None:
+                        yield early_report
                     raise
                 logger.info(
                     "A model call failed before its first token and is tried again run=%s code=%s attempt=%d "

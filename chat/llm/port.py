@@ -98,7 +98,7 @@ class Completion:
 
     text: str
     usage: UsageReported
-    is_estimated: bool  # the provider reported no usage, so it was estimated
+    is_estimated: bool  # the provider reported no usage, or none of the whole answer
     finish_reason: str = ""  # empty: it was not finished
 
 

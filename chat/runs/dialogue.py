@@ -83,8 +83,9 @@ class Dialogue:
                     live.thought.add(event.text)
                     await self._check(live)
                 elif isinstance(event, UsageReported):
-                    live.reported = event
+                    live.report(event)
                 elif isinstance(event, StreamEnded):
+                    live.ended = event
                     break
 
     def _say(self, live: LiveRun, text: str) -> None:

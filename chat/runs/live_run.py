@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from chat.contracts import ContextStats, RunProgress, RunResult, RunState, StartedRun
-from chat.llm.port import UsageReported
+from chat.llm.completion import charged_usage
+from chat.llm.port import StreamEnded, UsageReported
 from chat.memory.budget import RunningEstimate, Turn
 from chat.operations import INTERRUPTED
 from chat.runs.holding import RunHold
@@ -37,6 +38,8 @@ class LiveRun:
     has_spoken: bool = False
     prompt_tokens: int = 0
     reported: UsageReported | None = None
+    reported_at: int = 0  # what the answer was likely to have cost when that was said
+    ended: StreamEnded | None = None
     retry_after_seconds: int | None = None
     stats: ContextStats | None = None
     said: RunningEstimate = field(default_factory=RunningEstimate)
@@ -59,6 +62,10 @@ class LiveRun:
         """What it is likely to have cost until the answer's first word: the input, and the calls before it."""
         return sum(call.total_tokens for call in self.earlier_calls) + self.prompt_tokens
 
+    def report(self, usage: UsageReported) -> None:
+        """Take notice of what the provider counts so far; the last report counts."""
+        self.reported, self.reported_at = usage, self.output_tokens
+
     def progress(self) -> RunProgress:
         """Return what is to be kept."""
         return RunProgress(text=self.log.text, events=tuple(self.log.events), prompt_tokens=self.asked_tokens)
@@ -69,12 +76,14 @@ class LiveRun:
 
     def calls(self) -> tuple[ModelCall, ...]:
         """Return every call, the answer's by the provider's figures, or by an estimate where it gave none."""
-        usage, said = self.reported, self.output_tokens
-        if usage is None and not said:
+        said, prompt = self.output_tokens, self.prompt_tokens
+        if self.reported is None and not said:
             return tuple(self.earlier_calls)
-        figures = usage or UsageReported(self.prompt_tokens, said, self.prompt_tokens + said)
+        estimated = UsageReported(prompt, said, prompt + said, reasoning_tokens=self.thought.tokens)
+        is_final = self.ended is not None and self.reported_at == said
+        figures, is_estimated = charged_usage(self.reported, estimated, is_final=is_final)
         answer = call_of(
-            figures, call_id=self.call_id(), purpose="answer", model=self.run.model, is_estimated=usage is None
+            figures, call_id=self.call_id(), purpose="answer", model=self.run.model, is_estimated=is_estimated
         )
         return (*self.earlier_calls, answer)
 

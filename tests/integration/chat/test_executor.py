@@ -6,7 +6,7 @@ import threading
 import pytest
 from django.db import DataError, OperationalError
 
-from chat.contracts import RunState
+from chat.contracts import LIVE_STATES, RunState
 from chat.llm.port import ModelCut, ReasoningDelta
 from chat.models import ChatRun
 from chat.operations import INTERRUPTED, finish_run, list_claimable_runs
@@ -68,6 +68,29 @@ async def test_stop_closes_the_upstream_and_keeps_and_charges_what_was_said(alic
     assert row.is_usage_estimated
     assert window.used_tokens == row.total_tokens > 0
     assert window.held_tokens == 0
+
+
+async def test_stop_charges_what_was_said_although_usage_was_reported_before_it(alice):
+    async with process(SteppedModel()) as bench:
+        run = await bench.run(ask, user=alice)
+        log = bench.executor.start(run)
+        bench.model.put(usage(11, 1), "word" * 100)
+        await until(lambda: log.text)
+        bench.executor.stop(run.run_id)
+        await bench.ended(log)
+        row = await row_of(bench, run)
+
+    assert (row.prompt_tokens, row.completion_tokens, row.total_tokens) == (11, 100, 111)
+    assert row.is_usage_estimated
+
+
+async def test_whole_answer_is_charged_although_only_its_prompt_was_reported(alice):
+    async with process(SteppedModel(["word" * 100, usage(11, 0), END])) as bench:
+        run = await bench.run(ask, user=alice)
+        await bench.ended(bench.executor.start(run))
+        row = await row_of(bench, run)
+
+    assert (row.total_tokens, row.is_usage_estimated) == (111, True)
 
 
 async def test_stop_before_the_first_step_ends_the_run_without_asking_the_model(alice):
@@ -274,7 +297,7 @@ async def test_ends_leave_threads_to_those_who_begin(alice, bob, monkeypatch):
         may_end.set()
         ends = [await bench.ended(log) for log in logs]
 
-    assert row.state == RunState.RUNNING
+    assert row.state in LIVE_STATES
     assert [end.state for end in ends] == [RunState.FINISHED] * 2
 
 

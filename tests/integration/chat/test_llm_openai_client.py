@@ -1,7 +1,7 @@
 """The client of a real provider against a scripted one, over real HTTP: every habit and every way to break."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -328,6 +328,34 @@ async def test_stream_gives_up_after_the_configured_retries(
         events, error = await collect_until_error(model)
     assert (events, type(error)) == ([], kind)
     assert scripted.seen()["requests"] == retries + 1
+
+
+class _Failing(OpenAIChatModel):
+    """A client whose attempts go as the test says."""
+
+    def __init__(self, base_url: str, *attempts: list[ModelEvent | ModelError]) -> None:
+        super().__init__(OpenAIConfig(base_url=base_url, api_key=API_KEY, models={}, backoff_seconds=0.01))
+        self.attempts = iter(attempts)
+
+    async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        for item in next(self.attempts):
+            if isinstance(item, ModelError):
+                raise item
+            yield item
+
+
+async def test_stream_forgets_what_a_failed_attempt_reported(scripted: ScriptedModel) -> None:
+    report, whole = UsageReported(11, 0, 11), [TextDelta("Hello"), StreamEnded("stop")]
+    model = _Failing(scripted.base_url, [report, ModelCut("cut")], [*whole])
+    assert await collect(model) == whole
+
+
+async def test_stream_reports_what_was_reported_before_the_first_word(scripted: ScriptedModel) -> None:
+    report = UsageReported(11, 0, 11)
+    for rest in ([TextDelta("Hello"), StreamEnded("stop")], [StreamEnded("stop")]):
+        assert await collect(_Failing(scripted.base_url, [report, *rest])) == [report, *rest]
+    events, error = await collect_until_error(_Failing(scripted.base_url, [report, ModelTimedOut("silent")]))
+    assert (events, type(error)) == ([report], ModelTimedOut)
 
 
 async def test_stream_does_not_retry_after_reasoning_was_given(scripted: ScriptedModel) -> None:

@@ -81,6 +81,40 @@ async def test_complete_raises_and_tells_what_has_to_be_paid_for_when_the_answer
     assert model.is_closed
 
 
+@pytest.mark.parametrize(
+    ("script", "usage"),
+    [
+        pytest.param([UsageReported(11, 0, 11)], (11, 1000, 1011), id="of the prompt alone"),
+        pytest.param([UsageReported(11, 1, 12), TextDelta("more")], (11, 1001, 1012), id="before the last word"),
+        pytest.param([UsageReported(0, 0, 11)], (ESTIMATED_PROMPT, 1000, ESTIMATED_PROMPT + 1000), id="a sum alone"),
+        pytest.param([UsageReported(11, 0, 9000)], (11, 1000, 9000), id="a sum with more in it"),
+    ],
+)
+async def test_complete_takes_an_incomplete_report_for_no_less_than_the_estimate(
+    script: list[ModelEvent], usage: tuple[int, int, int]
+) -> None:
+    completion = await complete(ScriptedModel(TextDelta("word" * 1000), *script, StreamEnded("stop")), REQUEST)
+    assert (completion.usage, completion.is_estimated) == (UsageReported(*usage), True)
+
+
+@pytest.mark.parametrize("completion_tokens", [1, 90])
+async def test_complete_charges_the_larger_of_report_and_estimate_when_the_answer_breaks(
+    completion_tokens: int,
+) -> None:
+    report = UsageReported(11, completion_tokens, 11 + completion_tokens, cached_tokens=3)
+    with pytest.raises(ModelCut) as raised:
+        await complete(ScriptedModel(TextDelta("word" * 40), report, ModelCut("cut")), REQUEST)
+    assert raised.value.partial is not None
+    assert raised.value.partial.is_estimated
+    most = max(40, completion_tokens)
+    assert raised.value.partial.usage == UsageReported(11, most, 11 + most, cached_tokens=3)
+
+
+async def test_complete_believes_a_report_of_an_answer_without_words() -> None:
+    completion = await complete(ScriptedModel(UsageReported(11, 0, 11), StreamEnded("stop")), REQUEST)
+    assert (completion.usage, completion.is_estimated) == (UsageReported(11, 0, 11), False)
+
+
 async def test_complete_owes_nothing_when_nothing_was_said() -> None:
     with pytest.raises(ModelUnreachable) as raised:
         await complete(ScriptedModel(ModelUnreachable()), REQUEST)
