@@ -96,7 +96,7 @@ class VariantsView(APIView):
 class SelectVariantView(APIView):
     """Which of the answers to one question counts."""
 
-    error_codes = ("40402", "40910", "40912")
+    error_codes = ("40402", "40910", "40912", "40914")
 
     @extend_schema(request=None, responses={200: no_data()}, tags=["agent"])
     def post(self, request: Request, run_id: UUID) -> Response:

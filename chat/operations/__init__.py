@@ -45,12 +45,13 @@ from chat.operations.turns import (
     begin_turn,
     begin_variant,
 )
-from chat.operations.variants import RunAlreadyLive, RunNotRepeatable, select_variant
+from chat.operations.variants import AnswerEmpty, RunAlreadyLive, RunNotRepeatable, select_variant
 from chat.queries import ConversationNotFound, RunNotFound
 
 __all__ = [
     "INTERRUPTED",
     "NOT_STARTED",
+    "AnswerEmpty",
     "Claimant",
     "ConversationNotFound",
     "ConversationTitleInvalid",

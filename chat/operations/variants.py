@@ -29,11 +29,18 @@ class RunNotRepeatable(Conflict):
     message = _("Only the last answer can be made anew.")
 
 
+class AnswerEmpty(Conflict):
+    """An answer that says nothing would take its question out of what the model is reminded of."""
+
+    code = "40914"
+    message = _("This answer has no text, so it cannot be chosen.")
+
+
 def select_variant(*, user_id: int, run_id: str, now: datetime) -> None:
     """
     Make one of the last question's answers the one that counts for what the model is reminded of.
 
-    Transaction: one. Twice: no effect. Raises: RunNotFound; RunNotRepeatable; RunAlreadyLive.
+    Transaction: one. Twice: no effect. Raises: RunNotFound; RunNotRepeatable; AnswerEmpty; RunAlreadyLive.
     """
 
     def select() -> None:
@@ -41,6 +48,8 @@ def select_variant(*, user_id: int, run_id: str, now: datetime) -> None:
             chat, run = lock_last(user_id=user_id, run_id=run_id, not_last=RunNotRepeatable)
             if run.is_current:
                 return
+            if not run.output_text:
+                raise AnswerEmpty
             make_current(run=run)
             payload = {"run_id": run.id, "turn_no": run.turn_no, "variant_no": run.variant_no}
             entry = NewEntry(kind=TimelineKind.VARIANT_SELECTED, role=Role.USER, payload=payload, run_id=run.id)

@@ -120,6 +120,7 @@ _ROWS = (
     Code("40911", 409, _("This answer is being continued elsewhere.")),
     Code("40912", 409, _("Only the last answer can be made anew.")),
     Code("40913", 409, _("Only the last answer can be continued, and only when it was interrupted.")),
+    Code("40914", 409, _("This answer has no text, so it cannot be chosen.")),
     Code(BODY_TOO_LARGE, 413, _("The request body is too large.")),
     Code(UNSUPPORTED_MEDIA_TYPE, 415, _("The media type is not supported; send application/json.")),
     Code("42200", 422, _("This X-Idempotency-Key was used for another request. Send a new key with a new request.")),

@@ -10,6 +10,7 @@ from chat import operations, queries
 from chat.contracts import ChatStatus, ContextStats, RunState
 from chat.models import AgentChat, AgentTimelineEvent, ChatRun
 from chat.operations import (
+    AnswerEmpty,
     ConversationNotFound,
     RunAlreadyLive,
     RunNotContinuable,
@@ -304,6 +305,17 @@ def test_select_variant_lets_another_answer_count_and_says_so_once(alice):
     assert remembered(alice, conversation_id) == [("One", "1")]
     entries = AgentTimelineEvent.objects.filter(kind="variant_selected")
     assert [entry.payload for entry in entries] == [{"run_id": first, "turn_no": 1, "variant_no": 1}]
+
+
+def test_answer_without_text_cannot_be_chosen(alice):
+    conversation_id = talk(alice, ("One", "1"))
+    another(alice, last_run(conversation_id).id, answer="")
+    empty = ChatRun.objects.get(variant_no=2).id
+
+    with pytest.raises(AnswerEmpty):
+        operations.select_variant(user_id=alice.pk, run_id=empty, now=NOW)
+
+    assert currents() == [(1, True), (2, False)]
 
 
 def test_only_the_last_question_is_answered_anew_and_only_in_quiet(alice):
