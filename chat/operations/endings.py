@@ -138,12 +138,6 @@ def end_orphaned_run(*, run_id: str, recovered: RecoveredText | None = None, now
     return True
 
 
-def end_orphaned_runs(*, now: datetime, limit: int = 100) -> int:
-    """End the runs that list_orphaned_runs names, each in its own transaction; return how many."""
-    orphans = list_orphaned_runs(now=now, limit=limit)
-    return sum(end_orphaned_run(run_id=orphan.run_id, now=now) for orphan in orphans)
-
-
 def _request_stop(user_id: int, run_id: str, now: datetime) -> RunState:
     with transaction.atomic():
         run = ChatRun.objects.filter(id=run_id, user_id=user_id).only("id", "chat_id").first()

@@ -12,7 +12,7 @@ from outbox.models import OutboxMessage
 from smartflow.accounts.models import TokenHold, TokenWindow
 from smartflow.kernel.clock import utc_now
 from tests.factories import make_user
-from tests.integration.chat.turns import LEASE_SECONDS, ask, result
+from tests.integration.chat.turns import LEASE_SECONDS, ask, end_orphaned_runs, result
 from tests.racing import run_at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -118,9 +118,7 @@ def test_claim_and_sweep_never_both_have_the_run(alice):
         run = ask(alice)
         now = after_lease(20)
 
-        ended, taken = run_at_once(
-            lambda n=now: operations.end_orphaned_runs(now=n), lambda r=run, n=now: claim(r, "second", n)
-        )
+        ended, taken = run_at_once(lambda n=now: end_orphaned_runs(now=n), lambda r=run, n=now: claim(r, "second", n))
 
         assert (ended == 1) == (taken is None)
         if taken is not None:
@@ -133,8 +131,8 @@ def test_two_sweeps_and_a_returning_owner_end_a_run_once(alice):
     now = after_lease()
 
     outcomes = run_at_once(
-        lambda: operations.end_orphaned_runs(now=now),
-        lambda: operations.end_orphaned_runs(now=now),
+        lambda: end_orphaned_runs(now=now),
+        lambda: end_orphaned_runs(now=now),
         lambda: operations.finish_run(run=run, result=result("Whole answer"), now=now),
     )
 

@@ -10,7 +10,7 @@ from chat.operations import RunAlreadyLive, RunNotOwned
 from chat.operations.ownership import started_run
 from outbox.models import OutboxMessage
 from smartflow.kernel.clock import utc_now
-from tests.integration.chat.turns import answer_event, ask, messages, result, talk
+from tests.integration.chat.turns import answer_event, ask, end_orphaned_runs, messages, result, talk
 from tests.racing import run_at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,7 +56,7 @@ def test_owner_and_orphan_sweep_end_a_run_once(alice):
 
     finished, ended = run_at_once(
         lambda: operations.finish_run(run=run, result=result("Whole"), now=utc_now()),
-        lambda: operations.end_orphaned_runs(now=past_lease),
+        lambda: end_orphaned_runs(now=past_lease),
     )
 
     row = ChatRun.objects.get()

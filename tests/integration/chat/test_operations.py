@@ -9,7 +9,7 @@ from chat import operations
 from chat.contracts import ChatStatus, RunState
 from chat.models import AgentChat, ChatRun
 from chat.operations import ConversationNotFound, ConversationTitleInvalid, RunNotOwned, endings
-from tests.integration.chat.turns import LEASE_SECONDS, ask, events, messages, result, say, talk
+from tests.integration.chat.turns import LEASE_SECONDS, ask, end_orphaned_runs, events, messages, result, say, talk
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -83,7 +83,7 @@ def test_end_orphaned_runs_keeps_what_was_said_and_charges_an_estimate(alice):
     run = ask(alice, now=NOW)
     say(run, "Half an ans", prompt_tokens=20, now=NOW)
 
-    assert operations.end_orphaned_runs(now=later(16)) == 1
+    assert end_orphaned_runs(now=later(16)) == 1
 
     row = ChatRun.objects.get()
     assert (row.state, row.error_code, row.output_text) == (RunState.FAILED, "run_interrupted", "Half an ans")
@@ -95,13 +95,13 @@ def test_end_orphaned_runs_keeps_what_was_said_and_charges_an_estimate(alice):
 def test_end_orphaned_runs_leaves_runs_within_their_lease(alice):
     ask(alice, now=NOW)
 
-    assert operations.end_orphaned_runs(now=later(LEASE_SECONDS)) == 0
+    assert end_orphaned_runs(now=later(LEASE_SECONDS)) == 0
     assert ChatRun.objects.get().is_live
 
 
 def test_owner_of_an_ended_orphan_can_write_no_more(alice):
     run = ask(alice, now=NOW)
-    operations.end_orphaned_runs(now=later(60))
+    end_orphaned_runs(now=later(60))
 
     assert say(run, "I am back", now=later(61)) == {run.run_id}
     with pytest.raises(RunNotOwned):
@@ -121,14 +121,14 @@ def test_end_orphaned_runs_is_fenced_when_the_owner_comes_back_in_between(alice,
 
     monkeypatch.setattr(endings, "lock_conversation", come_back)
 
-    assert operations.end_orphaned_runs(now=later(60)) == 0
+    assert end_orphaned_runs(now=later(60)) == 0
     assert ChatRun.objects.get().is_live
     assert len(events()) == 1
 
 
 def test_new_turn_is_possible_after_an_orphan(alice):
     run = ask(alice, now=NOW)
-    operations.end_orphaned_runs(now=later(60))
+    end_orphaned_runs(now=later(60))
 
     assert ask(alice, conversation_id=run.conversation_id, now=later(61)).turn_no == 2
 
@@ -136,7 +136,7 @@ def test_new_turn_is_possible_after_an_orphan(alice):
 def test_end_orphaned_runs_ends_at_most_the_limit_oldest_first(alice):
     runs = [ask(alice, now=later(number)) for number in range(3)]
 
-    assert operations.end_orphaned_runs(now=later(60), limit=2) == 2
+    assert end_orphaned_runs(now=later(60), limit=2) == 2
     assert ChatRun.objects.get(is_live=True).id == runs[2].run_id
 
 

@@ -13,7 +13,7 @@ from chat.models import ChatRun
 from chat.operations import NOT_STARTED, RecoveredText, RunNotOwned
 from outbox.testing import drain
 from smartflow.accounts.models import TokenLedgerEntry, TokenWindow
-from tests.integration.chat.turns import LEASE_SECONDS, OWNER, ask, result
+from tests.integration.chat.turns import LEASE_SECONDS, OWNER, ask, end_orphaned_runs, result
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -295,7 +295,7 @@ def test_run_that_is_given_up_without_a_word_is_charged_what_was_asked(alice):
     run = ask(alice, now=NOW)
     asked(run, 300)
 
-    assert operations.end_orphaned_runs(now=later(60)) == 1
+    assert end_orphaned_runs(now=later(60)) == 1
     assert ChatRun.objects.get().total_tokens == 300
     assert charged(run) == [(f"{run.run_id}:1:abandoned", "answer", 300, True)]
 

@@ -4,7 +4,16 @@ from dataclasses import asdict
 from datetime import timedelta
 
 from chat.contracts import Role, RunProgress, RunResult, RunState, StartedRun, TurnRequest
-from chat.operations import Claimant, begin_continuation, begin_turn, begin_variant, finish_run, save_progress
+from chat.operations import (
+    Claimant,
+    begin_continuation,
+    begin_turn,
+    begin_variant,
+    end_orphaned_run,
+    finish_run,
+    list_orphaned_runs,
+    save_progress,
+)
 from outbox.envelope import decode_stored
 from outbox.models import OutboxMessage
 from smartflow.accounts.contracts import ModelCall
@@ -113,3 +122,9 @@ def talk(user, *pairs, conversation_id=None, now=None) -> str:
         conversation_id = run.conversation_id
     assert conversation_id is not None
     return conversation_id
+
+
+def end_orphaned_runs(*, now, limit=100):
+    """End the runs that nobody will execute any more, as the job does when it has waited; return how many."""
+    orphans = list_orphaned_runs(now=now, limit=limit)
+    return sum(end_orphaned_run(run_id=orphan.run_id, now=now) for orphan in orphans)
