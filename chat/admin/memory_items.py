@@ -15,7 +15,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import ModelAdmin
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
@@ -29,6 +29,7 @@ from chat.memory.items import MemoryFieldInvalid, checked_reason
 from chat.memory_contracts import REASON_MAX_CHARACTERS, Author, AuthorKind, MemoryStatus, MemoryType, MemoryView
 from chat.memory_models import MemoryItem
 from smartflow.api.admin_table import Table
+from smartflow.api.index_hints import is_exactly, read_by
 from smartflow.api.keyset_admin import coloured_label, column, operator_action
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.errors import DomainError
@@ -108,7 +109,7 @@ class StatusFilter(SimpleListFilter):
         return [(str(status), title) for status, title in STATUSES.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[MemoryItem]) -> QuerySet[MemoryItem]:
-        return queryset.filter(status=self.value()) if self.value() in STATUSES else queryset
+        return queryset.filter(is_exactly("status", self.value())) if self.value() in STATUSES else queryset
 
 
 class TypeFilter(SimpleListFilter):
@@ -121,7 +122,7 @@ class TypeFilter(SimpleListFilter):
         return [(str(name), title) for name, title in TYPES.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[MemoryItem]) -> QuerySet[MemoryItem]:
-        return queryset.filter(memory_type=self.value()) if self.value() in TYPES else queryset
+        return queryset.filter(is_exactly("memory_type", self.value())) if self.value() in TYPES else queryset
 
 
 @admin.register(MemoryItem)
@@ -155,13 +156,18 @@ class MemoryItemAdmin(PrivateMemoryAdmin):
 
     def get_keyset(self, request: HttpRequest) -> tuple[str, ...]:
         """Return the order that the index of the search or the filter holds."""
-        term = request.GET.get("q", "").strip()
-        return ("-user_id", "-created_at", "-id") if term else super().get_keyset(request)
+        if request.GET.get("q", "").strip():
+            return ("-user_id", "-created_at", "-id")
+        status = ("-status",) if request.GET.get(StatusFilter.parameter_name) in STATUSES else ()
+        memory_type = ("-memory_type",) if request.GET.get(TypeFilter.parameter_name) in TYPES else ()
+        return (*status, *memory_type, *super().get_keyset(request))
 
     def find(self, request: HttpRequest, queryset: QuerySet[MemoryItem], term: str) -> QuerySet[MemoryItem]:
         if term.startswith("#"):
             return queryset.filter(pk__in=row_ids(term[1:]))
-        return queryset.filter(user_id__in=find_user_ids(term))
+        ids = find_user_ids(term)
+        own = is_exactly("user_id", ids[0]) if len(ids) == 1 else Q(user_id__in=ids)
+        return read_by(queryset.filter(own), index="idx_memory_user_list")
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

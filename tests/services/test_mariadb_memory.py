@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from chat import memory_queries as queries
 from chat.memory_contracts import AuditAction, AuthorKind, MemoryFilter, MemoryStatus, MemoryType
@@ -66,6 +67,13 @@ LISTS = [
 ]
 
 
+def explain(sql):
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + sql)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+
 # Many pages in one test: emptying every table after each takes longer than all of them.
 def test_list_pages_read_little_more_than_they_show(alice):
     for wanted, most in LISTS:
@@ -123,6 +131,37 @@ def test_admin_pages_of_items_read_no_more_than_they_show(alice):
             # a page of 51, its user, the session and the permissions; and nine others before each deleted item, where
             # the database prefers to walk the primary key; a scan would be 4,500
             assert touched < 700, (url, touched)
+
+
+# Each with how many pages lie before the one in the middle of its list.
+DEEP = {
+    "?status=active": 30,
+    "?status=deleted": 4,
+    "?type=fact": 12,
+    "?status=active&type=fact": 10,
+    "?q=alice": 22,
+    "?q=alice&status=active": 15,
+    "?q=alice&type=fact": 6,
+}
+
+
+def test_admin_pages_of_items_are_ranges_of_an_index_far_from_the_beginning(alice):
+    client = operator_client("chat.view_memoryitem")
+    for query, depth in DEEP.items():
+        url = query
+        for _number in range(depth):
+            url = client.get(f"/admin/chat/memoryitem/{url}").context["cl"].next_page
+        back = client.get(f"/admin/chat/memoryitem/{url}").context["cl"].previous_page
+        for beside in (url, back):
+            with CaptureQueriesContext(connection) as captured:
+                response, touched = rows_read(lambda beside=beside: client.get(f"/admin/chat/memoryitem/{beside}"))
+            assert len(response.context["cl"].result_list) == PAGE
+            (sql,) = [one["sql"] for one in captured if "FROM `memory_items`" in one["sql"]]
+            (plan,) = explain(sql)
+            assert plan["type"] == "range", (beside, plan)
+            assert "filesort" not in (plan["Extra"] or ""), (beside, plan)
+            # of the user's items three in ten have another status, two in three another type
+            assert touched < 300, (beside, touched)
 
 
 def test_admin_pages_of_changes_read_no_more_than_they_show(alice):
