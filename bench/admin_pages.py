@@ -50,7 +50,8 @@ _INSERT = (
     " RPAD(CONCAT('{{\"message\": \"', seq), 297, ' lecture library exam'),"
     " IF(state IN ('ready', 'waiting', 'held'), 'pending', state), CRC32(message_key) % 64,"
     " IF(state = 'ready', CRC32(message_key) % 64, NULL), IF(state IN ('dead', 'waiting'), 3, 0), 20,"
-    " IF(state = 'waiting', NOW(6) + INTERVAL seq % 600 SECOND, NULL),"
+    " CASE WHEN state = 'waiting' THEN NOW(6) + INTERVAL seq % 600 SECOND"
+    " WHEN state = 'dead' AND seq % 150 = 0 THEN NOW(6) END,"
     " IF(state = 'dead', CONCAT(IF(seq % 100 = 0, 'ToolFailed', 'EventUnreadable'), ': the reason of ', seq), NULL),"
     " CONCAT('req-', seq DIV 3), '', 'host:1', seq % 6, seq,"
     " IF(state IN ('published', 'consumed'), NOW(6), NULL), 'host:2', IF(state = 'consumed', NOW(6), NULL),"
@@ -193,7 +194,6 @@ def _lists(rows: int, draw: random.Random, any_id: Callable[[], int]) -> dict[st
         ),
         "rows, consumed, a rare type": lambda: f"{listing}?status=consumed&event_type={RARE}",
         "rows, consumed, no such type": lambda: f"{listing}?status=consumed&event_type=schedule.none",
-        "rows, dead, a rare type": lambda: f"{listing}?status=dead&event_type={RARE}",
         "rows, published, a type": lambda: f"{listing}?status=published&event_type={COMMON}",
         "blocked keys": lambda: "/admin/outbox/keyhold/",
         "blocked keys, somewhere": lambda: f"/admin/outbox/keyhold/?after=held-{draw.randrange(HELD_KEYS)}",

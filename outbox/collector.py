@@ -120,7 +120,7 @@ def _depth(depth: OutboxDepth) -> Iterator[Metric]:
     keys = depth.blocked_keys.value
     yield GaugeMetricFamily("outbox_blocked_keys", "Keys with events that wait behind one that blocks.", value=keys)
     text = (
-        f"Events by state, each counted up to {COUNT_CAP}, in_flight and dead up to {ROWS_CAP};"
+        f"Events by state, each counted up to {COUNT_CAP}, in_flight up to {ROWS_CAP};"
         " a value at its limit means at least that many."
     )
     family = GaugeMetricFamily("outbox_rows", text, labels=["state"])
@@ -139,7 +139,7 @@ def _paused(seen: Overview) -> Metric:
 
 
 def _dead(seen: Overview) -> Metric:
-    text = f"Dead letters that wait for a decision, among the newest {DEAD_SEEN}; the {DEAD_SHOWN} most common kinds."
+    text = f"Dead letters that wait for a decision, among {DEAD_SEEN}; the {DEAD_SHOWN} most common kinds."
     family = GaugeMetricFamily("outbox_dead_letters", text, labels=["event_type", "reason"])
     counts: Counter[tuple[str, str]] = Counter()
     for group in seen.dead:

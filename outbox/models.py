@@ -40,6 +40,8 @@ class OutboxMessage(models.Model):
     ready_shard = models.PositiveSmallIntegerField(null=True, blank=True)
     retry_count = models.IntegerField(default=0)
     max_retry = models.IntegerField(default=20)
+    # When a pending row is tried next. Discarding sets it too, which takes the row out of that range of
+    # idx_outbox_status_next where open dead letters are counted and found: no number of discarded ones hides one.
     next_retry_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(null=True, blank=True)
     # The relay that holds the row, and until when. A settle needs the token; an expired lease may be claimed again.
@@ -72,7 +74,7 @@ class OutboxMessage(models.Model):
             ("pause_outboxmessage", "Can pause event types and let them go on"),
         ]
         indexes = [
-            # serves: retries that are due; the rows of a paused type
+            # serves: retries that are due; the rows of a paused type; open dead letters, by type
             models.Index(fields=["status", "next_retry_at", "biz_type"], name="idx_outbox_status_next"),
             # serves: claim. Finished rows share one null, which no transition after publishing touches
             models.Index(fields=["ready_shard", "id"], name="idx_outbox_ready"),
@@ -97,6 +99,13 @@ class OutboxMessage(models.Model):
             models.CheckConstraint(
                 condition=~models.Q(status=Status.PUBLISHED) | models.Q(published_at__isnull=False),
                 name="outbox_published_has_time",
+            ),
+            # see next_retry_at: an open dead letter that looked discarded would wait unseen for ever
+            models.CheckConstraint(
+                condition=~models.Q(status=Status.DEAD)
+                | models.Q(discarded_at__isnull=False)
+                | models.Q(next_retry_at__isnull=True),
+                name="outbox_open_dead_has_no_try",
             ),
             # only a pending row can be claimed; a token without a lease would never expire
             models.CheckConstraint(

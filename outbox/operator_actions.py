@@ -247,7 +247,7 @@ def _move_rows(verb: str, selection: Selection, ids: Sequence[int], reason: str,
     dead = {pk: gone for pk, status, gone in rows.values_list("id", "status", "discarded_at") if status == Status.DEAD}
     if verb == Verb.DISCARD:
         open_ids = [pk for pk, discarded_at in dead.items() if discarded_at is None]
-        changes: dict[str, Any] = {"discarded_at": now, "discard_reason": reason[:REASON_LENGTH]}
+        changes = {"discarded_at": now, "discard_reason": reason[:REASON_LENGTH], "next_retry_at": now}
         return OutboxMessage.objects.filter(id__in=open_ids).update(updated_at=now, **changes)
     chosen = [
         pk for pk, gone in dead.items() if selection.ids is not None or (gone is not None) == selection.is_discarded

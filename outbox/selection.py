@@ -1,12 +1,14 @@
 """Which dead letters an operator means: some by their ids, or all that fit a filter; reads them in bounded steps.
 
-Nothing indexes an error or a moment, so dead rows, or those of a key or a type, are walked in the order of id, a step
-at a time, and looked at here. Called by the operators' verbs and their pages; changes nothing.
+Nothing indexes an error or a moment, so dead rows, or those of a key, are walked in the order of id, a step at a time,
+and looked at here. Open ones are found by type, so that no number of discarded ones lies in between. Called by the
+operators' verbs and their pages; changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from heapq import nlargest, nsmallest
 from typing import Any
 
 from django.db.models import Exists, OuterRef, QuerySet
@@ -15,7 +17,7 @@ from django.db.models.functions import Left
 from outbox.models import OutboxMessage, Status
 from outbox.queries import list_overtaken_ids
 from outbox.registry import blocking_types
-from outbox.walk import rows_of_status, rows_of_type
+from outbox.walk import list_open_dead_types, rows_of_status, rows_of_type
 from smartflow.kernel.counts import BoundedCount
 
 # Up to here a dry run counts exactly.
@@ -122,21 +124,26 @@ def look_at_dead_letters(
     Look at the next `limit` dead rows after a place, or with `before_id` at those before it, and return which fit.
 
     Order:  by id, downwards with `before_id`.
-    Source: idx_outbox_status_id, idx_outbox_key_status when a key is given, or idx_outbox_status_next with an event
-            type: first the end of the step, from the index alone, then the rows up to there.
+    Source: the ids of the step from an index alone, then these rows: idx_outbox_key_status when a key is given,
+            idx_outbox_status_id for discarded rows, else idx_outbox_status_next, one read a type.
     """
     if selection.ids is not None:
         return _look_at_ids(selection.ids, after_id, limit)
     is_upwards = before_id is None
-    rows = _dead_rows(selection, is_upwards=is_upwards)
-    rows = rows.filter(id__gt=after_id) if is_upwards else rows.filter(id__lt=before_id)
-    last = rows.values_list("id", flat=True)[limit - 1 : limit].first()
-    if last is not None:
-        rows = rows.filter(id__lte=last) if is_upwards else rows.filter(id__gte=last)
-    # Sorted here: where the step is narrow SQLite may go by primary key, and would sort by the status first.
-    ids = sorted(_fitting(rows.order_by(), selection).values_list("id", flat=True), reverse=not is_upwards)
-    start = after_id if before_id is None else before_id
-    return Look(ids=ids, last_id=last or (ids[-1] if ids else start), looked_at=limit, is_end=last is None)
+    seen: list[int] = []
+    for rows in _indexed_rows(selection, is_upwards=is_upwards):
+        rows = rows.filter(id__gt=after_id) if is_upwards else rows.filter(id__lt=before_id)
+        if selection.up_to_id is not None:
+            rows = rows.filter(id__lte=selection.up_to_id)
+        seen.extend(rows.values_list("id", flat=True)[:limit])
+    seen = nsmallest(limit, seen) if is_upwards else nlargest(limit, seen)
+    fitting = set(_fitting(OutboxMessage.objects.filter(id__in=seen), selection).values_list("id", flat=True))
+    return Look(
+        ids=[pk for pk in seen if pk in fitting],
+        last_id=seen[-1] if seen else after_id if before_id is None else before_id,
+        looked_at=limit,
+        is_end=len(seen) < limit,
+    )
 
 
 def _look_at_ids(ids: Sequence[int], after_id: int, limit: int) -> Look:
@@ -151,7 +158,7 @@ def _look_at_ids(ids: Sequence[int], after_id: int, limit: int) -> Look:
 
 
 def _fitting(rows: QuerySet[OutboxMessage], selection: Selection) -> QuerySet[OutboxMessage]:
-    rows = rows.filter(discarded_at__isnull=not selection.is_discarded)
+    rows = rows.filter(status=Status.DEAD, discarded_at__isnull=not selection.is_discarded)
     if selection.event_type:
         rows = rows.filter(biz_type=selection.event_type)
     if selection.error:
@@ -164,15 +171,17 @@ def _fitting(rows: QuerySet[OutboxMessage], selection: Selection) -> QuerySet[Ou
     return rows
 
 
-def _dead_rows(selection: Selection, *, is_upwards: bool) -> QuerySet[OutboxMessage]:
+def _indexed_rows(selection: Selection, *, is_upwards: bool) -> Iterator[QuerySet[OutboxMessage]]:
+    """Yield the parts of the selection's rows that an index holds in the order of id."""
     if selection.key:
         rows = OutboxMessage.objects.filter(message_key=selection.key, status=Status.DEAD)
-        rows = rows.order_by("id" if is_upwards else "-id")
-    elif selection.event_type:
-        rows = rows_of_type(status=Status.DEAD, event_type=selection.event_type, is_upwards=is_upwards)
+        yield rows.order_by("id" if is_upwards else "-id")
+    elif selection.is_discarded:
+        yield rows_of_status(status=Status.DEAD, is_upwards=is_upwards)
     else:
-        rows = rows_of_status(status=Status.DEAD, is_upwards=is_upwards)
-    return rows if selection.up_to_id is None else rows.filter(id__lte=selection.up_to_id)
+        types = [selection.event_type] if selection.event_type else list_open_dead_types()
+        for event_type in types:
+            yield rows_of_type(status=Status.DEAD, event_type=event_type, is_upwards=is_upwards)
 
 
 def walk_dead_letters(*, selection: Selection) -> Iterator[Look]:

@@ -3,7 +3,7 @@
 from django.db import connection
 from django.db.models import QuerySet
 
-from outbox.models import OutboxMessage
+from outbox.models import OutboxMessage, Status
 from smartflow.api.index_hints import read_by
 
 
@@ -21,6 +21,26 @@ def rows_of_status(*, status: str, is_upwards: bool = True) -> QuerySet[OutboxMe
     else:
         rows = OutboxMessage.objects.filter(status=status)
     return rows.order_by("status", "id") if is_upwards else rows.order_by("-status", "-id")
+
+
+def open_dead_letters() -> QuerySet[OutboxMessage]:
+    """
+    Return the dead rows that wait for a decision, by type and id; no discarded row is read.
+
+    Source: idx_outbox_status_next, in which discarding gives a row a place of its own (see next_retry_at).
+    """
+    rows = OutboxMessage.objects.filter(status=Status.DEAD, next_retry_at__isnull=True)
+    return read_by(rows, index="idx_outbox_status_next").order_by("biz_type", "id")
+
+
+def list_open_dead_types() -> list[str]:
+    """Return the event types with open dead letters; one statement a type, each of which reads one entry."""
+    rows = open_dead_letters()
+    types: list[str] = []
+    while (found := rows.values_list("biz_type", flat=True).first()) is not None:
+        types.append(found)
+        rows = open_dead_letters().filter(biz_type__gt=found)
+    return types
 
 
 def rows_of_type(*, status: str, event_type: str, is_upwards: bool = True) -> QuerySet[OutboxMessage]:

@@ -102,7 +102,12 @@ def row_of(outbox_id: int) -> OutboxMessage:
 
 
 def new_row(*, message_key: str, status: str = Status.PENDING, **fields: object) -> OutboxMessage:
-    """Return an unsaved row in a state of the test's choice; pending rows are ready unless they wait for a retry."""
+    """
+    Return an unsaved row in a state of the test's choice; pending rows are ready unless they wait for a retry.
+
+    A discarded row is what discarding makes of it: see OutboxMessage.next_retry_at.
+    """
+    fields.setdefault("next_retry_at", fields.get("discarded_at"))
     shard = shard_of(message_key)
     is_ready = status == Status.PENDING and fields.get("next_retry_at") is None
     return OutboxMessage(
@@ -114,6 +119,8 @@ def change(outbox_id: int, **fields: object) -> None:
     """Write fields past the product's code; a row that is not pending, or waits for a retry, is not ready either."""
     if fields.get("status", Status.PENDING) != Status.PENDING or fields.get("next_retry_at") is not None:
         fields = {"ready_shard": None, "claim_token": None, "lease_until": None, **fields}
+    if "discarded_at" in fields:
+        fields.setdefault("next_retry_at", fields["discarded_at"])
     OutboxMessage.objects.filter(pk=outbox_id).update(**fields)
 
 

@@ -14,7 +14,8 @@ from smartflow.events import EVENT_TYPES
 
 READY, WAITING, UNSCHEDULED = "ready", "waiting", "unscheduled"
 # In these idx_outbox_status_next holds the types one behind another, because none of their rows has a next try.
-TYPED = (Status.PUBLISHED, Status.CONSUMED, Status.DEAD)
+# Of dead rows only those that are open, and these have a list of their own with such a filter.
+TYPED = (Status.PUBLISHED, Status.CONSUMED)
 _KEYSET_OF = {
     READY: ("ready_shard", "id"),
     WAITING: ("next_retry_at", "biz_type", "id"),

@@ -1,4 +1,4 @@
-"""Everything an operator looks at first, in eight statements whatever the tables hold.
+"""Everything an operator looks at first, in eight statements, or nine, whatever the tables hold.
 
 Called by the overview page and by `manage.py outbox status`. Lists are cut, counts are capped: what is left out is
 said by a number.
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import QuerySet
 from django.db.models.functions import Left
 
 from outbox.models import KeyHold, MinuteCount, OperatorAction, OutboxMessage, PausedType, Status, Worker
 from outbox.queries.depth import CountOf, OutboxDepth, depth_and_lag
 from outbox.tally import NAMES
-from outbox.walk import rows_of_status
+from outbox.walk import open_dead_letters, rows_of_status
 from outbox.workers import GONE_SECONDS
 from smartflow.kernel.counts import BoundedCount
 
@@ -51,7 +52,7 @@ class BlockedKey:
 
 @dataclass(frozen=True, kw_only=True)
 class DeadGroup:
-    """Open dead letters of one event type and one kind of error, among the newest DEAD_SEEN."""
+    """Open dead letters of one event type and one kind of error, among DEAD_SEEN."""
 
     event_type: str
     reason: str
@@ -155,14 +156,16 @@ def overview(*, now: datetime) -> Overview:
     Return everything an operator looks at first.
 
     Units:  `now` is the database's clock, by which workers write their heartbeats.
-    Source: eight statements; none counts or reads more than its cap.
+    Source: eight statements; none counts or reads more than its cap. A ninth where more than DEAD_SEEN dead letters
+            are open and the newest dead rows are discarded ones.
     """
+    depth = depth_and_lag(now=now)
     return Overview(
         at=now,
-        depth=depth_and_lag(now=now),
+        depth=depth,
         minutes=_last_hour(now),
         blocked=_blocked_keys(),
-        dead=_dead_groups(),
+        dead=_dead_groups(depth.dead.value),
         workers=_workers(now),
         paused=_paused(),
         actions=_running_actions(),
@@ -220,15 +223,20 @@ def _reason_of(error: str | None) -> str:
     return (error or "").partition(":")[0].partition("\n")[0][:REASON_LENGTH]
 
 
-def _dead_groups() -> tuple[DeadGroup, ...]:
-    newest = rows_of_status(status=Status.DEAD, is_upwards=False)
-    rows = newest.annotate(reason=Left("last_error", REASON_LENGTH)).values_list("biz_type", "reason", "discarded_at")
-    found = Counter(
-        (event_type, _reason_of(reason)) for event_type, reason, discarded in rows[:DEAD_SEEN] if not discarded
-    )
+def _dead_groups(open_count: int) -> tuple[DeadGroup, ...]:
+    # The index of open ones has them by type: beyond DEAD_SEEN of them, the first type alone would be seen.
+    found = _kinds_of(rows_of_status(status=Status.DEAD, is_upwards=False)) if open_count > DEAD_SEEN else None
+    found = found or _kinds_of(open_dead_letters())
     return tuple(
         DeadGroup(event_type=event_type, reason=reason, count=count)
         for (event_type, reason), count in found.most_common(DEAD_SHOWN)
+    )
+
+
+def _kinds_of(dead: QuerySet[OutboxMessage]) -> Counter[tuple[str, str]]:
+    rows = dead.annotate(reason=Left("last_error", REASON_LENGTH)).values_list("biz_type", "reason", "discarded_at")
+    return Counter(
+        (event_type, _reason_of(reason)) for event_type, reason, discarded in rows[:DEAD_SEEN] if not discarded
     )
 
 

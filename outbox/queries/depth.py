@@ -7,7 +7,7 @@ from typing import Any, cast
 from django.db.models import BigIntegerField, Min, QuerySet, Subquery
 
 from outbox.models import KeyHold, OutboxMessage, Status
-from outbox.walk import rows_of_status
+from outbox.walk import open_dead_letters, rows_of_status
 from smartflow.kernel.counts import BoundedCount
 
 # Larger: more exact on a bad day, and slower: 10,000 index entries are read in a few milliseconds.
@@ -58,7 +58,7 @@ def depth_and_lag(*, now: datetime, cap: int = COUNT_CAP) -> OutboxDepth:
     """
     Return how many rows stand in each unfinished state, each counted up to `cap`, and the age of the oldest.
 
-    In flight and dead are looked for in at most ROWS_CAP rows.
+    In flight is looked for in at most ROWS_CAP rows.
 
     Source: one statement; idx_outbox_status_id, idx_outbox_status_next and idx_outbox_ready; `cap + 1` entries a state.
     """
@@ -69,7 +69,6 @@ def depth_and_lag(*, now: datetime, cap: int = COUNT_CAP) -> OutboxDepth:
     keys = found.get("blocked_keys", 0)
     # Nothing indexes held rows, but each one's key has its KeyHold.
     held = max(0, unscheduled - ready) if keys else 0
-    dead = max(0, found.get("dead_seen", 0) - found.get("discarded_seen", 0))
     return OutboxDepth(
         pending=BoundedCount.of(unscheduled + waiting, cap=cap),
         ready=BoundedCount.of(ready, cap=cap),
@@ -78,7 +77,7 @@ def depth_and_lag(*, now: datetime, cap: int = COUNT_CAP) -> OutboxDepth:
         held=BoundedCount(value=min(cap, held), is_capped=bool(keys) and unscheduled > cap),
         blocked_keys=BoundedCount.of(keys, cap=cap),
         published=BoundedCount.of(found.get("published", 0), cap=cap),
-        dead=BoundedCount(value=min(cap_rows, dead), is_capped=found.get("dead_seen", 0) > cap_rows),
+        dead=BoundedCount.of(found.get("dead", 0), cap=cap),
         oldest_pending_seconds=_age(found.get("pending_since"), now),
         oldest_ready_seconds=_age(found.get("ready_since"), now),
         oldest_published_seconds=_age(found.get("published_since"), now),
@@ -88,16 +87,13 @@ def depth_and_lag(*, now: datetime, cap: int = COUNT_CAP) -> OutboxDepth:
 def _counts(cap: int) -> dict[str, Any]:
     rows, limit, row_limit = OutboxMessage.objects.order_by(), cap + 1, min(cap, ROWS_CAP) + 1
     pending, ready = rows.filter(status=Status.PENDING), rows.filter(ready_shard__isnull=False)
-    # Limited before the discarded ones are taken off: otherwise a million of them would be read to find one open row.
-    dead = rows_of_status(status=Status.DEAD, is_upwards=False)
     return {
         "unscheduled": CountOf(pending.filter(next_retry_at__isnull=True).values("id")[:limit]),
         "waiting": CountOf(pending.filter(next_retry_at__isnull=False).values("id")[:limit]),
         "ready": CountOf(ready.values("id")[:limit]),
         "in_flight": CountOf(ready.values("lease_until")[:row_limit], counted="lease_until"),
         "published": CountOf(rows.filter(status=Status.PUBLISHED).values("id")[:limit]),
-        "dead_seen": CountOf(dead.values("id")[:row_limit]),
-        "discarded_seen": CountOf(dead.values("discarded_at")[:row_limit], counted="discarded_at"),
+        "dead": CountOf(open_dead_letters().order_by().values("id")[:limit]),
         "blocked_keys": CountOf(KeyHold.objects.order_by().values("pk")[:limit]),
     }
 

@@ -8,10 +8,13 @@ from django.test.utils import CaptureQueriesContext
 
 from outbox import dead_letters
 from outbox.database_clock import database_now
+from outbox.dead_letters import discard_dead_letters
 from outbox.models import OperatorAction, OutboxMessage, Status
 from outbox.operator_actions import run_actions
+from outbox.queries import overview
 from outbox.selection import Selection, look_at_dead_letters
 from outbox.upkeep import prune_step
+from outbox.walk import list_open_dead_types
 from tests.admin_rows import operator_client
 from tests.outbox_rows import EVENT_TYPE, new_row
 from tests.racing import run_at_once
@@ -95,6 +98,34 @@ def test_a_step_of_the_walk_reads_a_step_wherever_it_begins(seeded):
             assert not [remark for remark in remarks if "filesort" in remark or "temporary" in remark]
     by_key, _ = cost_of(lambda: look_at_dead_letters(selection=Selection(key="k7"), limit=STEP_READ))
     assert by_key <= 40
+
+
+def test_open_dead_letters_are_found_at_once_however_many_discarded_rows_lie_around(seeded):
+    now = database_now()
+    still_open = [seeded[700], seeded[900]]
+    OutboxMessage.objects.filter(id=still_open[1]).update(biz_type="z.last.type")
+    for start in range(0, len(seeded), 500):
+        ids = [pk for pk in seeded[start : start + 500] if pk not in still_open]
+        discard_dead_letters(ids=ids, by="alice", reason="old", now=now)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE TABLE agent_outbox_messages")
+        cursor.fetchall()
+
+    looks = []
+    read, remarks = cost_of(lambda: looks.append(overview(now=now)))
+    assert read <= 150, read
+    assert (str(looks[0].depth.dead), sum(group.count for group in looks[0].dead)) == ("2", 2)
+    read, remarks = cost_of(lambda: looks.append(look_at_dead_letters(selection=Selection())))
+    assert (read, looks[1].ids) == (pytest.approx(15, abs=15), still_open)
+    assert not [remark for remark in remarks if "filesort" in remark or "temporary" in remark]
+
+
+def test_event_types_with_open_dead_letters_are_read_an_entry_each(seeded):
+    for number, pk in enumerate(seeded[:3]):
+        OutboxMessage.objects.filter(id=pk).update(biz_type=f"zz.{number}")
+    read, _ = cost_of(list_open_dead_types)
+    assert read <= 20, read
+    assert list_open_dead_types() == [EVENT_TYPE, "zz.0", "zz.1", "zz.2"]
 
 
 def test_a_batch_of_prune_reads_a_batch_wherever_it_begins(seeded):

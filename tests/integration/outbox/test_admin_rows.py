@@ -105,11 +105,12 @@ def test_list_of_waiting_rows_pages_in_the_order_of_their_next_try(operator):
 
 
 def test_list_filters_by_event_type_where_an_index_holds_it(operator):
-    dead, _ = make_row(Status.DEAD), make_row()
-    assert listed(operator.get(LIST, {"status": "dead", "event_type": EVENT_TYPE})) == [dead.pk]
-    assert listed(operator.get(LIST, {"status": "dead", "event_type": "tasks.task.completed"})) == []
+    handled, _ = make_row(Status.CONSUMED), make_row()
+    assert listed(operator.get(LIST, {"status": "consumed", "event_type": EVENT_TYPE})) == [handled.pk]
+    assert listed(operator.get(LIST, {"status": "consumed", "event_type": "tasks.task.completed"})) == []
     assert filters_of(operator.get(LIST)) == ["state"]
     assert filters_of(operator.get(LIST, {"status": "waiting"})) == ["state"]
+    assert filters_of(operator.get(LIST, {"status": "dead"})) == ["state"]
     assert filters_of(operator.get(LIST, {"status": "consumed"})) == ["state", "event type"]
 
 

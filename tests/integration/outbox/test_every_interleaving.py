@@ -124,7 +124,7 @@ class Explorer:
             retry_count=row.retry_count,
             holder=holder if row.claim_token and row.claim_token not in {"a", "b"} else row.claim_token,
             is_lease_over=row.lease_until is not None and row.lease_until <= NOW,
-            retry_is=retry_is if row.next_retry_at else "",
+            retry_is=retry_is if row.next_retry_at and row.discarded_at is None else "",
             was_published=row.published_at is not None,
             was_consumed=row.consumed_at is not None,
             was_discarded=row.discarded_at is not None,

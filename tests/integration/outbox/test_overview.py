@@ -3,9 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from django.db import IntegrityError, transaction
 
-from outbox.models import KeyHold, MinuteCount, OperatorAction, PausedType, Status, Worker
-from outbox.queries import depth_and_lag, overview
+from outbox.dead_letters import discard_dead_letters, requeue_dead_letters
+from outbox.models import KeyHold, MinuteCount, OperatorAction, OutboxMessage, PausedType, Status, Worker
+from outbox.queries import depth_and_lag, list_troubles, overview
 from smartflow.kernel.clock import utc_now
 from tests.admin_rows import EVENT_TYPE, make_row
 
@@ -74,6 +76,27 @@ def test_overview_groups_open_dead_letters_by_type_and_kind_of_error():
     make_row(Status.DEAD, last_error="ToolFailed: given up", discarded_at=utc_now(), discard_reason="twin")
     groups = [(group.event_type, group.reason, group.count) for group in overview(now=utc_now()).dead]
     assert groups == [(EVENT_TYPE, "ToolFailed", 2), (REMINDER, "unreadable payload", 1)]
+
+
+@pytest.mark.parametrize("still_open", [2, 5])
+def test_no_number_of_discarded_dead_letters_hides_open_ones(still_open, monkeypatch):
+    monkeypatch.setattr("outbox.queries.console.DEAD_SEEN", 3)
+    rows = [make_row(Status.DEAD, last_error="ToolFailed: x") for _ in range(still_open + 6)]
+    ids = [row.pk for row in rows[still_open:]]
+    discard_dead_letters(ids=ids, by="alice", reason="twin", now=utc_now())
+
+    look = overview(now=utc_now())
+
+    assert str(look.depth.dead) == str(still_open)
+    assert [(group.reason, group.count) for group in look.dead] == [("ToolFailed", min(3, still_open))]
+    assert "dead" in [trouble.name for trouble in list_troubles(look=look)]
+    requeue_dead_letters(ids=[rows[-1].pk], by="alice", reason="after all", now=utc_now())
+    assert OutboxMessage.objects.get(pk=rows[-1].pk).next_retry_at is None
+
+
+def test_no_open_dead_letter_can_look_discarded():
+    with pytest.raises(IntegrityError), transaction.atomic():
+        make_row(Status.DEAD, next_retry_at=utc_now())
 
 
 def test_overview_has_the_last_hour_without_gaps_and_a_rate_over_a_minute():

@@ -13,6 +13,7 @@ from outbox.selection import (
     order_risk,
     preview_dead_letters,
 )
+from outbox.walk import list_open_dead_types
 from smartflow.kernel.counts import BoundedCount
 from tests.outbox_rows import NOW, append, change
 
@@ -75,6 +76,23 @@ def test_look_at_dead_letters_reads_downwards_before_a_place():
     ids = [dead() for _ in range(5)]
     look = look_at_dead_letters(selection=Selection(), before_id=ids[4], limit=3)
     assert (look.ids, look.last_id, look.is_end) == ([ids[3], ids[2], ids[1]], ids[1], False)
+
+
+def test_look_at_dead_letters_passes_over_discarded_rows_and_keeps_the_order_across_types():
+    types = ["b.c.d", "a.b.c", "b.c.d", "a.b.c", "z.y.x"]
+    ids = []
+    for event_type in types:
+        ids.append(dead(biz_type=event_type))
+        dead(biz_type=event_type, discarded_at=NOW)
+
+    first = look_at_dead_letters(selection=Selection(), limit=3)
+    second = look_at_dead_letters(selection=Selection(), after_id=first.last_id, limit=3)
+    back = look_at_dead_letters(selection=Selection(), before_id=ids[-1], limit=2)
+
+    assert (first.ids, first.is_end, second.ids, second.is_end) == (ids[:3], False, ids[3:], True)
+    assert back.ids == [ids[3], ids[2]]
+    assert list_open_dead_types() == sorted(set(types))
+    assert found(is_discarded=True, event_type="a.b.c") == (ids[1] + 1, ids[3] + 1)
 
 
 def test_freeze_binds_a_filter_to_the_rows_that_are_dead_now():
