@@ -65,15 +65,18 @@ def plan_compaction(context: Context, *, budget: int, reserve: int) -> Compactio
     Say what is to be summarised; None when everything fits, or when there is nothing to summarise.
 
     Shape: whole turns, so that a tool's call stays with its result. The newest stay, as many as fill half of what the
-           conversation may take: the other half is there to grow into.
+           conversation may take: the other half is there to grow into. The very newest stays if it fits at all: what
+           comes next is about it, or goes on from its last word.
     """
     stats = context.stats(budget=budget)
     if stats.total <= budget:
         return None
-    room = max(0, budget - reserve - stats.msg0 - stats.msg3) // 2
+    sizes = [sum(estimate_message(message.content) for message in turn) for turn in context.turns]
+    whole = max(0, budget - reserve - stats.msg0 - stats.msg3)
+    room = max(whole // 2, min(whole, sizes[-1])) if sizes else 0
     start = len(context.turns)
     for index in range(len(context.turns) - 1, -1, -1):
-        room -= sum(estimate_message(message.content) for message in context.turns[index])
+        room -= sizes[index]
         if room < 0:
             break
         start = index

@@ -16,6 +16,7 @@ from django.utils import translation
 from chat.contracts import HistoryMessage, Role, StartedRun
 from chat.llm.completion import complete
 from chat.llm.port import ChatModel, Completion, ModelError, ModelRequest
+from chat.memory.budget import REQUEST_OVERHEAD_TOKENS
 from chat.memory.compaction import (
     SUMMARY_OUTPUT_TOKENS,
     SUMMARY_PROMPT,
@@ -49,6 +50,11 @@ class ContextLimits:
 
     budget_tokens: int
     reserve_tokens: int
+
+    @property
+    def most_tokens(self) -> int:
+        """The budget in the measure of trim_turns, which counts what surrounds the messages too."""
+        return self.budget_tokens + REQUEST_OVERHEAD_TOKENS
 
 
 class Compactor:

@@ -116,8 +116,9 @@ class Dialogue:
         context = await self._compactor.compact(live, context)
         kept = trim_turns(
             context.turns,
-            max_input_tokens=limits.max_input_tokens,
-            reserved_tokens=limits.reserved_tokens,
+            # over its budget still, the conversation could not be summarised
+            max_input_tokens=min(limits.max_input_tokens - limits.reserved_tokens, limits.context.most_tokens),
+            reserved_tokens=0,
             system_prompt=system_prompt + context.summary,
             user_message=run.message,
         )

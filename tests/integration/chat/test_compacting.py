@@ -97,8 +97,7 @@ async def test_next_turn_starts_from_the_summary_without_a_new_one(alice):
 
 @pytest.mark.parametrize("failing", [[ModelUnreachable("no")], ["  ", END]])
 async def test_without_a_summary_the_answer_comes_all_the_same(alice, failing):
-    limits = {**LIMITS, "max_input_tokens": 2500, "reserved_tokens": 500}
-    async with process(SteppedModel(failing, ANSWER), **limits) as bench:
+    async with process(SteppedModel(failing, ANSWER), **LIMITS) as bench:
         run, log = await answer_over_budget(bench, alice)
         chat = await bench.run(AgentChat.objects.get)
         row = await bench.run(ChatRun.objects.get, id=run.run_id)

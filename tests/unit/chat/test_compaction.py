@@ -49,6 +49,13 @@ def test_plan_compaction_keeps_whole_new_turns_within_half_of_the_room():
     assert len(plan.kept) == 3
 
 
+def test_plan_compaction_keeps_the_newest_turn_if_it_fits_at_all():
+    long, longer = turn("q", "x" * 2800), turn("q", "x" * 4000)
+
+    assert plan_compaction(context((*turns(5), long)), budget=1000, reserve=100).kept == (long,)
+    assert plan_compaction(context((*turns(5), longer)), budget=1000, reserve=100).kept == ()
+
+
 def test_plan_compaction_keeps_a_tools_call_with_its_result():
     with_tool = (*turn("Look it up", "calling"), HistoryMessage(role=Role.TOOL, content="42" * 300))
     plan = plan_compaction(context((*turns(5), with_tool, *turns(1))), budget=700, reserve=0)
