@@ -48,7 +48,9 @@ _UPSERT = (
     " (conversation_id, user_id, phase, snapshot_json, revision, created_at, updated_at) VALUES "
 )
 _UPSERT_ROW = "(" + ", ".join(["%s"] * 7) + ")"
-# MySQL sets the columns in this order and reads what it has set already: hence the revision last.
+# MySQL sets the columns in this order and reads what it has set already: hence the revision last. VALUES() is noted as
+# deprecated by MySQL 8; its row alias is unknown to MariaDB, and there INSERT ... SELECT, which both know, holds the
+# table's AUTO-INC lock while it waits for a row: every other conversation's state would wait too.
 _NEWER_MYSQL = " ON DUPLICATE KEY UPDATE " + ", ".join(
     f"{column} = IF(VALUES(revision) > revision, VALUES({column}), {column})"
     for column in ("user_id", "phase", "snapshot_json", "updated_at", "revision")

@@ -43,17 +43,17 @@ def take_revision(*, user_id: int, of: Part = TASKS) -> None:
     Transaction: the caller's, and its first write. One statement that inserts or updates: two first writes at once
                  would otherwise lock the same absent row and deadlock.
     """
-    execute(_upsert(of.column, connection.vendor), user_id, new_uuid())
+    revision = new_uuid()
+    execute(_upsert(of.column, connection.vendor), user_id, revision, revision)
 
 
 @lru_cache
 def _upsert(column: str, vendor: str) -> str:
     on_conflict = "ON DUPLICATE KEY UPDATE" if vendor == "mysql" else "ON CONFLICT (user_id) DO UPDATE SET"
-    value = f"VALUES({column})" if vendor == "mysql" else f"excluded.{column}"
     other = CLASSES.column if column == TASKS.column else TASKS.column
     return (
         f"INSERT INTO task_revisions (user_id, {column}, {other}) VALUES (%s, %s, '')"  # noqa: S608 - our own names
-        f" {on_conflict} {column} = {value}"
+        f" {on_conflict} {column} = %s"
     )
 
 
