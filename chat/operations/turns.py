@@ -246,7 +246,8 @@ def _find_begun(request: TurnRequest) -> RunSnapshot | None:
         return None
     if run.chat.deleted_at is not None:
         raise ConversationNotFound
-    if request.message != run.input_text or request.conversation_id not in (None, run.chat_id):
+    is_same = (request.message, request.model, request.thinking) == (run.input_text, run.model, run.thinking)
+    if not is_same or request.conversation_id not in (None, run.chat_id):
         raise KeyReused(fields={"X-Idempotency-Key": KeyReused.message})
     return snapshot_of(run=run)
 

@@ -110,9 +110,9 @@ def test_begin_turn_refuses_a_key_of_another_message_and_of_what_was_deleted(ali
     first = ask(alice, "Hello", key="k1")
     elsewhere = talk(alice, ("One", "1"))
 
-    for other in ({"message": "Hello!"}, {"message": "Hello", "conversation_id": elsewhere}):
+    for other in ({"message": "Hello!"}, {"conversation_id": elsewhere}, {"model": "strategist"}):
         with pytest.raises(KeyReused):
-            ask(alice, **other, key="k1")
+            ask(alice, **{"message": "Hello", **other}, key="k1")
     operations.delete_conversation(user_id=alice.pk, conversation_id=first.conversation_id, now=NOW)
     with pytest.raises(ConversationNotFound):
         ask(alice, "Hello", key="k1")

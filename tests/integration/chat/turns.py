@@ -25,13 +25,13 @@ OWNER = "tests:1:0"
 LEASE_SECONDS = 15
 
 
-def ask(user, message="Hello", *, conversation_id=None, now=None, owner=OWNER, key="") -> StartedRun:
+def ask(user, message="Hello", *, conversation_id=None, now=None, owner=OWNER, key="", model="worker") -> StartedRun:
     """Begin a turn."""
     request = TurnRequest(
         user_id=user.pk,
         message=message,
         conversation_id=conversation_id,
-        model="worker",
+        model=model,
         thinking="auto",
         request_id="req-1",
         key=key,
