@@ -15,8 +15,9 @@ from outbox.commit_order import CommitOrder
 from outbox.envelope import EnvelopeUnreadable, encode_wire
 from outbox.holds import BATCH, paused_types, release_held_rows, wake_due_rows
 from outbox.metrics import observe_published
+from outbox.models import Attempt
 from outbox.registry import blocking_types
-from outbox.settle import bury, give_back, settle_published
+from outbox.settle import Astray, bury, find_astray, give_back, settle_published
 from outbox.tally import TALLY
 from outbox.tracing import PublishSpans
 from outbox.transports import OutgoingMessage, PublishResult, Transport, TransportUnavailable
@@ -129,21 +130,32 @@ class Relay:
         self, claim: Claim, messages: Sequence[OutgoingMessage], answer: PublishResult, result: PassResult
     ) -> None:
         acknowledged = [message.outbox_id for message in messages if message.outbox_id not in answer.failures]
+        now = self.clock()
         settled = settle_published(
-            ids=acknowledged, token=claim.token, now=self.clock(), by=self.name, positions=answer.positions
+            ids=acknowledged, token=claim.token, now=now, by=self.name, positions=answer.positions
         )
-        result.published += settled
-        result.fenced += len(acknowledged) - settled
-        TALLY.add("published", settled)
-        TALLY.add("fenced", len(acknowledged) - settled)
-        # A row that was not settled comes round again, and was not published for the first time then; nor is it the
-        # writer's fault when the broker took a later message of a key and let an earlier one time out.
-        if settled == len(messages):
-            self._watch_order(claim.rows, set(acknowledged))
+        astray = Astray()
+        if settled < len(acknowledged):
+            astray = find_astray(ids=acknowledged, by=self.name, settled_at=now)
+        published = len(acknowledged) - astray.fenced
+        result.published += published
+        result.fenced += astray.fenced
+        TALLY.add("published", published)
+        TALLY.add("fenced", astray.fenced)
+        unanswered = {pk for pk, failure in answer.failures.items() if not failure.is_permanent}
+        self._watch_order(claim.rows, published=set(acknowledged) - astray.ids, again=unanswered | astray.ids)
 
-    def _watch_order(self, rows: Sequence[ClaimedRow], acknowledged: set[int]) -> None:
-        firsts = ((row.message_key, row.id) for row in rows if row.published_at is None and row.id in acknowledged)
-        for key, pk, last in self.memory.order.note(firsts):
+    def _watch_order(self, rows: Sequence[ClaimedRow], *, published: set[int], again: set[int]) -> None:
+        """Name rows that follow a later one of their key; what is behind a row that comes round again tells nothing."""
+        first_again = {row.message_key: row.id for row in reversed(rows) if row.id in again}
+        found = self.memory.order.note(
+            (row.message_key, row.id)
+            for row in rows
+            if row.published_at is None
+            and row.id in published
+            and row.id < first_again.get(row.message_key, row.id + 1)
+        )
+        for key, pk, last in _without_tried(found) if found else ():
             TALLY.add("violations")
             fields = {"outbox_id": pk, "later_outbox_id": last, "key": key}
             logger.warning("An event was committed after a later one of its key was published", extra=fields)
@@ -203,6 +215,13 @@ def _add(total: PassResult, part: PassResult) -> None:
     total.dead += part.dead
     total.fenced += part.fenced
     total.is_transport_down = part.is_transport_down
+
+
+def _without_tried(found: Sequence[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """Leave out rows that failed before: an operator sent those round again, behind what followed them."""
+    tried = Attempt.objects.filter(message_id__in=[pk for _, pk, _ in found]).values_list("message_id", flat=True)
+    excused = set(tried)
+    return [one for one in found if one[1] not in excused]
 
 
 def _encode(rows: Sequence[ClaimedRow], spans: PublishSpans) -> tuple[list[OutgoingMessage], dict[int, str]]:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
@@ -15,10 +16,14 @@ from outbox.tally import TALLY
 
 logger = logging.getLogger(__name__)
 
+# A row that the consumer was faster with keeps what it says, and still learns where its message is and who sent it.
+# `consumed_at` stands for its status, which is final: naming that here would let MariaDB come through an index of it.
 _SET = (
-    "UPDATE agent_outbox_messages {joined} SET status = 'published', published_at = %s, ready_shard = NULL,"
+    "UPDATE agent_outbox_messages {joined} SET status = CASE WHEN consumed_at IS NULL THEN 'published' ELSE status END,"
+    " published_at = CASE WHEN consumed_at IS NULL THEN %s ELSE published_at END, ready_shard = NULL,"
     " claim_token = NULL, lease_until = NULL, updated_at = %s, published_by = %s, published_partition = place.part,"
-    " published_offset = place.at {source} WHERE agent_outbox_messages.id = place.id AND claim_token = %s"
+    " published_offset = place.at {source} WHERE agent_outbox_messages.id = place.id"
+    " AND (claim_token = %s OR (consumed_at IS NOT NULL AND published_by = ''))"
 )
 # One statement for many rows with a number each; the rows are visited in the order given, by primary key.
 _MYSQL_PLACES = (
@@ -48,10 +53,10 @@ def settle_published(
     positions: Mapping[int, tuple[int, int]] | None = None,
 ) -> int:
     """
-    Mark acknowledged rows published and return how many still were this claim's.
+    Mark acknowledged rows published and return for how many that was written down.
 
-    Transaction: one UPDATE by primary keys, fenced by the token: a row that was consumed, rescheduled or claimed by
-                 another relay meanwhile keeps its newer state.
+    Transaction: one UPDATE by primary keys, fenced by the token: a row that was rescheduled or claimed by another relay
+                 meanwhile keeps its newer state; one that was consumed gets the place that it did not have, and stays.
     Shape:       `positions`: outbox_id → (partition, offset), absent where the transport has none.
     """
     if not ids:
@@ -70,6 +75,33 @@ def _execute(sql: str, parameters: Sequence[str]) -> int:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return int(cursor.rowcount)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Astray:
+    """Acknowledged rows that go on without this relay: what another relay has, and all that come round again."""
+
+    fenced: int = 0
+    ids: frozenset[int] = frozenset()
+
+
+def find_astray(*, ids: Sequence[int], by: str, settled_at: datetime) -> Astray:
+    """
+    Look at a batch of which settle_published() found fewer rows than it was given.
+
+    A row that a consumer has sent round again or buried was published; fenced is what another relay took over.
+    """
+    fields = ("id", "consumed_at", "published_by", "published_at", "ready_shard", "status")
+    astray, fenced = set(ids), len(ids)
+    for pk, consumed_at, publisher, published_at, ready_shard, status in OutboxMessage.objects.filter(
+        id__in=ids
+    ).values_list(*fields):
+        is_settled = consumed_at is not None or (publisher, published_at) == (by, settled_at)
+        if is_settled:
+            astray.discard(pk)
+        if is_settled or (ready_shard is None and status != Status.PUBLISHED):
+            fenced -= 1
+    return Astray(fenced=fenced, ids=frozenset(astray))
 
 
 def bury(*, refused: Mapping[int, str], token: str, now: datetime, by: str, seconds: float) -> int:

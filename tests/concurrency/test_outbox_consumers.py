@@ -1,6 +1,7 @@
 """Consumers at the same moment, each with a connection of its own: one message, one effect; one key, one order."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -76,12 +77,12 @@ def test_settle_published_and_the_consumer_meet_on_one_row(effects, attempt):
     settled, outcome = run_at_once(lambda: relay.settle_published(ids=[pk], token=token, now=NOW), lambda: handle(pk))
 
     assert outcome == Outcome.CONSUMED
-    assert settled in {0, 1}
+    assert settled == 1
     row = row_of(pk)
     assert (row.status, row.claim_token, row.published_at) == (Status.CONSUMED, None, NOW)
 
 
-def test_settle_published_waits_for_a_consumer_that_is_at_work_and_then_changes_nothing(monkeypatch):
+def test_settle_published_waits_for_a_consumer_that_is_at_work_and_then_adds_the_place_alone(monkeypatch):
     """The consumer holds the row's lock while the relay settles; the relay finds it consumed when it gets its turn."""
     pk = append()
     token = claim().token
@@ -94,13 +95,16 @@ def test_settle_published_waits_for_a_consumer_that_is_at_work_and_then_changes_
     def settle():
         assert at_work.wait(10)
         settles.set()
-        return relay.settle_published(ids=[pk], token=token, now=NOW)
+        later = NOW + timedelta(seconds=1)
+        return relay.settle_published(ids=[pk], token=token, now=later, by="relay", positions={pk: (3, 70)})
 
     monkeypatch.setitem(registry._handlers, EVENT_TYPE, work)
     outcome, settled = run_at_once(lambda: handle(pk), settle)
 
-    assert (outcome, settled) == (Outcome.CONSUMED, 0)
-    assert row_of(pk).status == Status.CONSUMED
+    assert (outcome, settled) == (Outcome.CONSUMED, 1)
+    row = row_of(pk)
+    assert (row.status, row.published_at, row.ready_shard) == (Status.CONSUMED, NOW, None)
+    assert (row.published_by, row.published_partition, row.published_offset) == ("relay", 3, 70)
 
 
 @pytest.mark.parametrize("attempt", range(3))

@@ -21,13 +21,14 @@ from outbox.dead_letters import discard_dead_letters, requeue_dead_letters
 from outbox.dispatch import Outcome
 from outbox.models import KeyHold, OutboxMessage, PausedType, Status
 from outbox.rescan import send_round_again
-from outbox.settle import bury, give_back, settle_published
+from outbox.settle import bury, find_astray, give_back, settle_published
 from outbox.shards import shard_of
 from outbox.transports import PublishedRow
 from tests.outbox_rows import EVENT_TYPE, NOW, append, change, row_of, wire
 
 pytestmark = pytest.mark.django_db
 MAX_RETRY = 2
+OFFSETS = {"a": 1, "b": 2}
 AGO, AHEAD = NOW - timedelta(seconds=100), NOW + timedelta(seconds=100)
 FINAL = {Status.CONSUMED, Status.DEAD}
 KEY = "k"
@@ -53,6 +54,7 @@ class Row:
     was_published: bool = False
     was_consumed: bool = False
     was_discarded: bool = False
+    place: str = ""  # whose message the row is known by
 
     @property
     def is_held(self) -> bool:
@@ -98,6 +100,8 @@ class Explorer:
             consumed_at=AGO if row.was_consumed else None,
             discarded_at=AGO if row.was_discarded else None,
             discard_reason="",
+            published_by=row.place,
+            published_offset=OFFSETS.get(row.place),
         )
         surroundings = state.head, state.hold, state.is_paused
         if surroundings != self.surroundings:
@@ -128,6 +132,7 @@ class Explorer:
             was_published=row.published_at is not None,
             was_consumed=row.consumed_at is not None,
             was_discarded=row.discarded_at is not None,
+            place=row.published_by if row.published_offset == OFFSETS.get(row.published_by) else "broken",
         )
 
     def read_hold(self) -> str:
@@ -177,7 +182,9 @@ class Explorer:
             return {f"relay_{name}": what}
 
         def settle():
-            settle_published(ids=[self.pk], token=name, now=NOW)
+            places = {self.pk: (0, OFFSETS[name])}
+            written = settle_published(ids=[self.pk], token=name, now=NOW, by=name, positions=places)
+            return written, 0 if written else find_astray(ids=[self.pk], by=name, settled_at=NOW).fenced
 
         def let_go():
             give_back(ids=[self.pk], token=name, now=NOW, reason="away")
@@ -194,12 +201,21 @@ class Explorer:
                 f"{name} is killed": lambda: replace(state, **to("idle")),
             },
             "acknowledged": {
-                f"{name} settles": lambda: self.after(state, settle, holder=name, **to("idle")),
+                f"{name} settles": lambda: self._settle(state, name, settle),
                 f"{name} is killed": lambda: replace(state, **to("idle")),
             },
             "unanswered": {f"{name} releases": lambda: self.after(state, let_go, holder=name, **to("idle"))},
             "refused": {f"{name} buries": lambda: self.after(state, park, holder=name, **to("idle"))},
         }[doing]
+
+    def _settle(self, state, name, settle):
+        after, (written, fenced) = self.run(state, settle, holder=name)
+        old, new = state.row, after.row
+        is_beaten = old.status == Status.CONSUMED and not old.place
+        assert written == (old.holder == name or is_beaten), (name, state)
+        assert new.place == (name if written else old.place), (name, state)
+        assert fenced == (not written and (old.is_ready or old.status == Status.PUBLISHED)), (name, state)
+        return replace(after, **{f"relay_{name}": "idle"})
 
     def _consumer_steps(self, state):
         steps = {}
@@ -285,7 +301,7 @@ def check(before: State, step: str, after: State) -> None:
 
     old, new = before.row, after.row
     if old.status == Status.CONSUMED:
-        assert new == old, told()
+        assert replace(new, place=old.place) == old, told()
     if old.status == Status.DEAD and step not in {"requeue", "discard"}:
         assert new == old, told()
     if step == "discard":
@@ -293,7 +309,7 @@ def check(before: State, step: str, after: State) -> None:
     assert after.effects == (new.status == Status.CONSUMED), told()
     assert after.hold or not new.is_held, told()
     if step.endswith(("settles", "releases", "buries")) and old.holder != step[0]:
-        assert new == old, told()
+        assert replace(new, place=old.place) == old, told()
     if new.retry_count != old.retry_count:
         assert (step, new.retry_count) in {("requeue", 0), ("consumer records", old.retry_count + 1)}, told()
     assert new.retry_count <= MAX_RETRY, told()

@@ -4,9 +4,12 @@ import logging
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from outbox import relay
 from outbox.breaker import Breaker
+from outbox.dead_letters import requeue_dead_letters
 from outbox.dispatch import Outcome, dispatch_message
 from outbox.models import Attempt, KeyHold, OutboxMessage, Status
 from outbox.tally import TALLY
@@ -261,6 +264,80 @@ def test_run_pass_counts_no_violation_when_the_broker_let_an_earlier_message_tim
     assert "violations" not in TALLY.take()
 
 
+def publish_late(relay_, key="a"):
+    """Let a row of the key show up behind a later one that was published; return its number."""
+    early, late = append(key), append(key)
+    payload = OutboxMessage.objects.get(pk=early)
+    OutboxMessage.objects.filter(pk=early).delete()
+    relay_.run_batch()
+    assert row_of(late).status == Status.PUBLISHED
+    payload.save(force_insert=True)
+    return early
+
+
+@pytest.mark.parametrize("other", ["handled", "buried", "unanswered"])
+def test_run_pass_watches_the_order_whatever_becomes_of_other_keys_in_the_batch(transport, clock, handler, other):
+    relay_ = make_relay(transport, clock, SteppedSeconds())
+    publish_late(relay_)
+    pk = append("b")
+    TALLY.take()
+    if other == "handled":
+        transport.during_publish = lambda: dispatch_message(value=wire(pk), clock=clock)
+    else:
+        transport.failures[pk] = REFUSED if other == "buried" else AWAY
+
+    relay_.run_batch()
+
+    assert TALLY.take()["violations"] == 1
+
+
+def test_run_pass_watches_the_order_of_rows_that_were_handled_before_the_settle(transport, clock, handler):
+    relay_ = make_relay(transport, clock, SteppedSeconds())
+    early = publish_late(relay_)
+    change(row_of(early).pk + 1, status=Status.CONSUMED, consumed_at=NOW)
+    transport.during_publish = lambda: dispatch_message(value=wire(early), clock=clock)
+    TALLY.take()
+
+    relay_.run_batch()
+
+    assert row_of(early).status == Status.CONSUMED
+    assert TALLY.take()["violations"] == 1
+
+
+def test_run_pass_counts_no_violation_when_an_operator_sends_a_dead_row_round_again(transport, clock):
+    relay_ = make_relay(transport, clock, SteppedSeconds())
+    refused, _follower = append("a"), append("a")
+    transport.failures[refused] = REFUSED
+    relay_.run_batch()
+    transport.failures.clear()
+    TALLY.take()
+
+    requeue_dead_letters(ids=[refused], by="alice", reason="the limit is higher now", now=NOW)
+    relay_.run_batch()
+
+    assert row_of(refused).status == Status.PUBLISHED
+    assert "violations" not in TALLY.take()
+
+
+def test_run_pass_counts_no_violation_when_a_row_fails_before_the_settle_and_its_follower_does_not(
+    transport, clock, handler
+):
+    relay_ = make_relay(transport, clock, SteppedSeconds())
+    head, _follower = append("a"), append("a")
+    handler.error = RuntimeError("not yet")
+    transport.during_publish = lambda: dispatch_message(value=wire(head), clock=clock)
+    relay_.run_batch()
+    Attempt.objects.all().delete()
+    TALLY.take()
+
+    transport.during_publish = lambda: None
+    change(head, next_retry_at=None, ready_shard=row_of(head).shard)
+    relay_.run_batch()
+
+    assert row_of(head).status == Status.PUBLISHED
+    assert "violations" not in TALLY.take()
+
+
 def test_run_pass_keeps_the_order_of_a_key_when_its_head_was_not_acknowledged(transport, clock):
     head, follower = append("a"), append("a")
     transport.failures[head] = AWAY
@@ -301,16 +378,59 @@ def test_run_pass_leaves_a_row_that_another_relay_claimed_meanwhile_when_publish
     assert (row.status, row.claim_token, row.last_error) == (Status.PENDING, other[0].token, None)
 
 
-def test_run_pass_keeps_consumed_when_the_consumer_commits_before_the_settle(transport, clock, handler):
+def test_run_pass_keeps_consumed_and_adds_the_place_when_the_consumer_commits_before_the_settle(
+    transport, clock, handler
+):
     pk = append("a", "one")
+
+    def consume():
+        dispatch_message(value=wire(pk), clock=clock)
+        clock.advance(1)
+
+    transport.during_publish = consume
+
+    result = run_pass(transport, clock)
+
+    row = row_of(pk)
+    assert (row.status, row.published_at, row.consumed_at, row.claim_token) == (Status.CONSUMED, NOW, NOW, None)
+    assert (row.published_by, row.published_partition, row.published_offset) == (own_name(), 0, 0)
+    assert (result.published, result.fenced) == (1, 0)
+    assert handler.messages == ["one"]
+
+
+def test_run_pass_keeps_the_first_place_when_a_row_that_went_round_again_is_consumed_before_the_settle(
+    transport, clock, handler
+):
+    pk = append()
+    change(pk, published_at=NOW, published_by="another", published_partition=7, published_offset=70)
     transport.during_publish = lambda: dispatch_message(value=wire(pk), clock=clock)
 
     result = run_pass(transport, clock)
 
     row = row_of(pk)
-    assert (row.status, row.consumed_at, row.claim_token) == (Status.CONSUMED, NOW, None)
-    assert (result.published, result.fenced) == (0, 1)
-    assert handler.messages == ["one"]
+    assert (row.status, row.published_by, row.published_offset) == (Status.CONSUMED, "another", 70)
+    assert (result.published, result.fenced) == (1, 0)
+
+
+def test_run_pass_needs_no_statement_more_when_the_consumer_was_faster_with_some_rows(transport, clock, handler):
+    def count(prefix):
+        ids = [append(f"{prefix}{number}") for number in range(20)]
+        with CaptureQueriesContext(connection) as queries:
+            relay_.run_batch()
+        assert {row_of(pk).published_by for pk in ids} == {own_name()}
+        return len([query for query in queries if "agent_outbox_messages" in query["sql"]])
+
+    relay_ = make_relay(transport, clock, SteppedSeconds())
+    statements = count("first")
+    statements_of_dispatch = []
+
+    def consume():
+        with CaptureQueriesContext(connection) as queries:
+            dispatch_message(value=wire(transport.ids[-1]), clock=clock)
+        statements_of_dispatch.extend(query for query in queries if "agent_outbox_messages" in query["sql"])
+
+    transport.during_publish = consume
+    assert count("second") - len(statements_of_dispatch) == statements
 
 
 def test_run_pass_keeps_the_retry_when_the_consumer_fails_before_the_settle(transport, clock, handler):
@@ -323,7 +443,32 @@ def test_run_pass_keeps_the_retry_when_the_consumer_fails_before_the_settle(tran
     row = row_of(pk)
     assert (row.status, row.retry_count, row.published_at) == (Status.PENDING, 1, None)
     assert row.next_retry_at >= NOW + timedelta(seconds=1)
-    assert (result.published, result.fenced) == (0, 1)
+    assert (result.published, result.fenced) == (1, 0)
+
+
+def test_run_pass_counts_only_rows_that_another_relay_took_as_fenced(transport, clock, handler):
+    handled, failed, taken, settled = (append(key) for key in "abcd")
+    TALLY.take()
+
+    def meanwhile():
+        dispatch_message(value=wire(handled), clock=clock)
+        handler.error = RuntimeError("not yet")
+        dispatch_message(value=wire(failed), clock=clock)
+        clock.advance(11)
+        assert {row.id for row in claim(now=clock()).rows} == {taken, settled}
+        OutboxMessage.objects.filter(pk=settled).update(
+            status=Status.PUBLISHED, published_at=clock(), published_by="another", ready_shard=None,
+            claim_token=None, lease_until=None,
+        )  # fmt: skip
+
+    transport.during_publish = meanwhile
+    relay_ = make_relay(transport, clock, SteppedSeconds())
+    _, result = relay_.run_batch()
+
+    assert (result.published, result.fenced) == (2, 2)
+    counts = TALLY.take()
+    assert (counts["published"], counts["fenced"]) == (2, 2)
+    assert row_of(settled).published_by == "another"
 
 
 def test_run_pass_keeps_dead_when_the_consumer_buries_the_row_before_the_settle(transport, clock, handler):
