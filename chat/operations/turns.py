@@ -26,6 +26,7 @@ from smartflow.kernel.text import noop as _
 # Of the output, as long as nothing is known of the conversation's answers; the hold grows while the answer streams.
 FIRST_OUTPUT_GUESS_TOKENS = 500
 MOST_OUTPUT_GUESS_TOKENS = 4000
+# Behind the time that a run may wait for an executor, which renews the hold.
 HOLD_SECONDS = 600
 _COUNT_LIVE = "SELECT COUNT(*) FROM chat_runs WHERE user_id = %s AND is_live = 1"
 _TOUCH = (
@@ -189,7 +190,7 @@ def _insert_run(chat: AgentChat, new: _NewRun, claimant: Claimant, now: datetime
         user_id=chat.user_id,
         hold_id=run_id,
         tokens=guess,
-        expires_at=now + timedelta(seconds=HOLD_SECONDS),
+        expires_at=now + timedelta(seconds=settings.CHAT_QUEUE_SECONDS + HOLD_SECONDS),
         now=now,
     )
     (live,) = fetch(_COUNT_LIVE, chat.user_id) or (0,)

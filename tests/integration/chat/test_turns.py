@@ -106,6 +106,13 @@ def test_begin_turn_finds_the_first_of_a_message_that_comes_again(alice, bob):
     assert TokenWindow.objects.get(user=alice).held_tokens == follow_up.held_tokens
 
 
+def test_hold_outlives_the_longest_wait_for_an_executor(alice, settings):
+    settings.CHAT_QUEUE_SECONDS = 3600
+    ask(alice, now=NOW)
+
+    assert TokenHold.objects.get().expires_at >= NOW + timedelta(seconds=3600 + 300)
+
+
 def test_begin_turn_refuses_a_key_of_another_message_and_of_what_was_deleted(alice):
     first = ask(alice, "Hello", key="k1")
     elsewhere = talk(alice, ("One", "1"))
