@@ -12,9 +12,13 @@ mutant = registrar(MUTANTS)
 
 @mutant("settle-without-fence", "outbox.settle")
 def _no_fence(module: ModuleType) -> None:
-    fence = " AND claim_token = %s"
-    assert fence in module._SET
-    module._SET = module._SET.replace(fence, " AND COALESCE(%s, '') IS NOT NULL")
+    without = {
+        "claim_token = %s": "COALESCE(%s, '') IS NOT NULL",
+        "CASE WHEN consumed_at IS NULL THEN 'published' ELSE status END": "'published'",
+    }
+    for fence, nothing in without.items():
+        assert fence in module._SET
+        module._SET = module._SET.replace(fence, nothing)
 
 
 @mutant("settle-before-acknowledgement", "outbox.transports.kafka")
