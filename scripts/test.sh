@@ -39,7 +39,8 @@ if ! command -v chromium >/dev/null && ! "$python" scripts/services.py install -
   [ "${SMARTFLOW_REQUIRE_SERVICES-}" != 1 ] || failed=1
 fi
 
-command -v promtool >/dev/null || echo "SKIPPED: promtool on the alert rules (in the Debian package prometheus)"
+"$python" scripts/services.py install --promtool 2>"$folder/errors" ||
+  echo "SKIPPED: promtool on the alert rules ($(tail -n 1 "$folder/errors"))"
 
 suite "embedded defaults" \
   env -u DATABASE_URL -u REDIS_URL -u KAFKA_BOOTSTRAP_SERVERS -u CELERY_BROKER_URL \

@@ -17,7 +17,7 @@ from native import lifecycle
 from native.errors import ServiceError
 from native.kafka import Kafka
 from native.mariadb import MariaDB
-from native.packages import ensure
+from native.packages import ensure, ensure_promtool
 from native.redis import Redis
 from native.service import Say, Service, base_folder
 
@@ -54,9 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "env", _env, 'print the exports that lead there: eval "$(scripts/services.py env)"').add_argument(
         "--free-ports", action="store_true", help="other ports where a stranger listens on ours; eval before start"
     )
-    _add(commands, "install", _install, "install missing programs only").add_argument(
-        "--browser", action="store_true", help="Chromium and its driver too"
-    )
+    install = _add(commands, "install", _install, "install missing programs only")
+    install.add_argument("--browser", action="store_true", help="Chromium and its driver too")
+    install.add_argument("--promtool", action="store_true", help="promtool alone: it checks the alert rules")
     for name, summary in {
         "restart": "stop and start one",
         "pause": "freeze one (SIGSTOP)",
@@ -201,6 +201,9 @@ def _env(options: argparse.Namespace) -> int:
 
 
 def _install(options: argparse.Namespace) -> int:
+    if options.promtool:
+        ensure_promtool()
+        return 0
     services = [service for service in _chosen(options) if not service.is_given]
     browser = ["chromium", "chromedriver"] if options.browser else []
     ensure([*(program for service in services for program in service.needs()), *browser], driver=True)

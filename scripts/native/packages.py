@@ -11,6 +11,7 @@ import subprocess
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from native.errors import CannotBeHad
 
@@ -29,6 +30,7 @@ PACKAGE_OF = {
 # mysqlclient has no Linux wheel: without these the driver cannot be built, and a real MariaDB is of no use.
 DRIVER_PROGRAMS = {"cc": "gcc", "pkg-config": "pkg-config", "mariadb_config": "default-libmysqlclient-dev"}
 JAVA_MINIMUM = 17
+PROMTOOL = Path("/usr/local/bin/promtool")
 
 
 def find(program: str) -> str | None:
@@ -47,6 +49,27 @@ def ensure(programs: Iterable[str], *, driver: bool = False) -> None:
         _install(missing)
     if "java" in wanted:
         _check_java()
+
+
+def ensure_promtool() -> None:
+    """Take the one program out of its package (19 MB, 48 unpacked), which would bring a server and start it."""
+    if find("promtool") is not None:
+        return
+    if not _can_install():
+        raise CannotBeHad("promtool missing: it is in the Debian package prometheus, which only root may fetch")
+    print("fetching promtool", flush=True)
+    with TemporaryDirectory() as folder:
+        try:
+            _apt("download", "prometheus", folder=folder)
+        except CannotBeHad:  # the lists are absent, or older than what the archive keeps
+            _apt("update")
+            _apt("download", "prometheus", folder=folder)
+        for package in Path(folder).glob("*.deb"):
+            subprocess.run(["dpkg-deb", "--extract", package, folder], check=False)
+        found = Path(folder, "usr/bin/promtool")
+        if not found.exists():
+            raise CannotBeHad("the package prometheus brought no promtool")
+        shutil.move(found, PROMTOOL)
 
 
 def _can_install() -> bool:
@@ -76,7 +99,7 @@ def _install(missing: dict[str, str]) -> None:
         raise CannotBeHad(f"{', '.join(absent)} still missing after installing {' '.join(packages)}")
 
 
-def _apt(*arguments: str) -> None:
+def _apt(*arguments: str, folder: str | None = None) -> None:
     command = ["apt-get", "--quiet=2", "-o", "DPkg::Lock::Timeout=300", *arguments]
     try:
         done = subprocess.run(
@@ -86,6 +109,7 @@ def _apt(*arguments: str) -> None:
             text=True,
             timeout=INSTALL_SECONDS,
             check=False,
+            cwd=folder,
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         )
     except subprocess.TimeoutExpired as error:

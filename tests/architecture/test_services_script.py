@@ -204,6 +204,13 @@ def test_start_says_in_one_line_what_this_machine_lacks(run: Run, tmp_path: Path
     assert "apt-get is not here" in done.stderr
 
 
+def test_install_says_in_one_line_that_promtool_cannot_be_had(run: Run, tmp_path: Path) -> None:
+    done = run("install", "--promtool", PATH=str(tmp_path))
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert "promtool" in done.stderr
+
+
 def test_start_shows_the_log_of_a_server_that_ends_at_once(run: Run, fake_programs: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
