@@ -9,18 +9,29 @@ Rows are read without a lock, so that a writer that commits late holds nobody up
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import Case, DateTimeField, Q, QuerySet, Value, When
+from django.db.models import Case, DateTimeField, QuerySet, Value, When
 
 from outbox.database_errors import repeat_on_conflict
 from outbox.models import KeyHold, OutboxMessage, Status
 from outbox.registry import blocking_types
 from outbox.shards import SHARDS, shard_of
+from smartflow.api.rows import execute, moment, read_moment
 from smartflow.kernel.ids import new_uuid
 
+# Every event waits for both: put together by the models they take 1.8 ms of the relay's processor time, like this 0.5.
+_READY = (
+    "SELECT {columns} FROM agent_outbox_messages WHERE ready_shard BETWEEN %s AND %s"
+    " AND (lease_until IS NULL OR lease_until <= %s){keys} ORDER BY ready_shard, id LIMIT %s"
+)
+_TAKE = (
+    "UPDATE agent_outbox_messages SET claim_token = %s, lease_until = %s, updated_at = %s"
+    " WHERE id IN ({ids}) AND ready_shard IS NOT NULL AND (lease_until IS NULL OR lease_until <= %s)"
+)
 # Two searches in one statement, for pending rows, from the index alone, and for dead ones. The index is named, because
 # with few dead rows MariaDB would rather find them by their status, and sort. `id + 0`: MySQL 8 would enter the index
 # once for every key and every id between two of the list, 20,000 times and for three seconds with 500 rows.
@@ -37,9 +48,8 @@ GROUP BY message_key
 LOOKING_SECONDS = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedRow:
-    """What publishing a row needs."""
+class ClaimedRow(NamedTuple):
+    """What publishing a row needs: columns of the table, the moments last."""
 
     id: int
     event_id: str
@@ -51,9 +61,6 @@ class ClaimedRow:
     traceparent: str
     created_at: datetime
     published_at: datetime | None
-
-
-_COLUMNS = tuple(ClaimedRow.__dataclass_fields__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,27 +127,33 @@ def claim_rows(*, limit: int, lease_seconds: float, now: datetime, share: Share 
 
 
 def _read_ready_rows(*, limit: int, now: datetime, share: Share, passed_over: Collection[str]) -> list[ClaimedRow]:
-    free = OutboxMessage.objects.filter(_is_free(now)).order_by("ready_shard", "id")
-    if passed_over:
-        free = free.exclude(message_key__in=passed_over)
+    keys = f" AND message_key NOT IN ({_marks(len(passed_over))})" if passed_over else ""
+    sql = _READY.format(columns=", ".join(ClaimedRow._fields), keys=keys)
     rows: list[ClaimedRow] = []
-    for shards in share.ranges():
-        found = free.filter(ready_shard__range=shards).values_list(*_COLUMNS)[: limit - len(rows)]
-        rows.extend(ClaimedRow(*row) for row in found)
-        if len(rows) == limit:
-            break
+    with connection.cursor() as cursor:
+        for first, last in share.ranges():
+            cursor.execute(sql, [first, last, moment(now), *passed_over, limit - len(rows)])
+            rows.extend(map(_as_claimed, cursor.fetchall()))
+            if len(rows) == limit:
+                break
     return rows
 
 
-def _is_free(now: datetime) -> Q:
-    return Q(lease_until__isnull=True) | Q(lease_until__lte=now)
+def _as_claimed(row: tuple[Any, ...]) -> ClaimedRow:
+    *others, created_at, published_at = row
+    if connection.vendor == "mysql":  # its moments are of UTC and do not say so; Django's own way there is a long one
+        moments = created_at.replace(tzinfo=UTC), published_at and published_at.replace(tzinfo=UTC)
+    else:
+        moments = read_moment(created_at), read_moment(published_at)
+    return ClaimedRow._make((*others, *moments))
 
 
 def _take(rows: Sequence[ClaimedRow], *, lease_until: datetime, now: datetime) -> Claim:
     """Put this relay's token on the rows that are still free; another may have been faster with some."""
     token, ids = new_uuid(), [row.id for row in rows]
-    free = OutboxMessage.objects.filter(_is_free(now), id__in=ids, ready_shard__isnull=False)
-    taken = repeat_on_conflict(lambda: free.update(claim_token=token, lease_until=lease_until, updated_at=now))
+    sql = _TAKE.format(ids=_marks(len(ids)))
+    values = (token, moment(lease_until), moment(now), *ids, moment(now))
+    taken = repeat_on_conflict(lambda: execute(sql, *values))
     if taken == len(ids):
         return Claim(token=token, rows=list(rows))
     return Claim(token=token, rows=_without_gaps(rows, token, now))
