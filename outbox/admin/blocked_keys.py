@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from outbox.admin import display as words
 from outbox.database_clock import database_now
 from outbox.models import KeyHold, OutboxMessage, Status
+from outbox.queries import kind_of_error
 from smartflow.api.admin_table import link
 from smartflow.api.keyset_admin import ReadOnlyKeysetAdmin, column, one_line
 from smartflow.kernel.durations import compact_duration
@@ -67,5 +68,5 @@ class KeyHoldAdmin(ReadOnlyKeysetAdmin):
     @column(description=_("why"))
     def why(self, hold: Any) -> Any:
         if hold.head_status == Status.DEAD:
-            return (hold.head_error or "").partition("\n")[0] or _("dead")
+            return kind_of_error(hold.head_error) or _("dead")
         return _("paused") if hold.head_status == Status.PENDING else "-"

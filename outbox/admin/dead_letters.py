@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -18,7 +19,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from outbox.admin.dead_letter_list import FILTERS, DeadLetterChangeList, selection_of
-from outbox.admin.display import error_excerpt
+from outbox.admin.display import error_excerpt, may_read_payload
 from outbox.admin.rows import OutboxRowAdmin
 from outbox.admin.verbs import DISCARD, REQUEUE, VERBS, ReasonForm, Verb, check_permission, log_action, sealed, unsealed
 from outbox.database_clock import database_now
@@ -96,8 +97,7 @@ class DeadLetterAdmin(OutboxRowAdmin):
         def page(request: HttpRequest) -> HttpResponse:
             check_permission(request=request, permission=verb.permission)
             if request.method != "POST":
-                params = {name: str(value) for name, value in request.GET.items()}
-                return self._ask(request, verb, selection_of(params=params), ReasonForm())
+                return self._ask(request, verb, _asked_for(request), ReasonForm())
             selection, form = unsealed(text=request.POST.get("selection", "")), ReasonForm(request.POST)
             if not form.is_valid():
                 return self._ask(request, verb, selection, form)
@@ -121,7 +121,7 @@ class DeadLetterAdmin(OutboxRowAdmin):
             "looked_at": f"{preview.looked_at:,}",
             "selection": selection,
             "sealed": sealed(selection=selection),
-            "rows": [(row, error_excerpt(row)) for row in rows],
+            "rows": [(row, error_excerpt(row, is_whole=may_read_payload(request))) for row in rows],
             "risk": order_risk(preview=preview),
             "post_to": reverse(f"admin:outbox_deadletter_{verb.name}"),
         }
@@ -142,6 +142,13 @@ class DeadLetterAdmin(OutboxRowAdmin):
             self.message_user(request, gettext("The rows are moved in the background."), messages.SUCCESS)
             return redirect("admin:outbox_deadletter_changelist")
         return redirect("admin:outbox_operatoraction_change", action.pk)
+
+
+def _asked_for(request: HttpRequest) -> Selection:
+    try:
+        return selection_of(request=request)
+    except IncorrectLookupParameters as error:  # which a change list alone answers
+        raise Http404 from error
 
 
 def _told(action: OperatorAction) -> str:

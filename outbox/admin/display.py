@@ -4,6 +4,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
@@ -11,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from outbox.models import OutboxMessage, Status
-from outbox.queries import KeyStanding
+from outbox.queries import KeyStanding, kind_of_error
 from outbox.registry import blocking_types
 from smartflow.kernel.durations import compact_duration
 from smartflow.kernel.text import bounded
@@ -40,6 +41,7 @@ STATE_COLOURS = {
     "discarded": "default",
 }
 ERROR_EXCERPT_BYTES = 90
+VIEW_PAYLOAD = "outbox.view_payload"
 
 
 def state_of(row: OutboxMessage, *, now: datetime) -> str:
@@ -119,9 +121,15 @@ def next_try_of(row: OutboxMessage, *, now: datetime) -> str:
     return str(_("in %(time)s") % {"time": compact_duration((row.next_retry_at - now).total_seconds())})
 
 
-def error_excerpt(row: OutboxMessage) -> str:
-    """Return the first line of the last error, cut."""
-    return bounded((row.last_error or "").partition("\n")[0], max_bytes=ERROR_EXCERPT_BYTES)
+def may_read_payload(request: HttpRequest) -> bool:
+    """Tell whether whoever asks may see what events hold, which the words of an error may quote."""
+    return request.user.has_perm(VIEW_PAYLOAD)
+
+
+def error_excerpt(row: OutboxMessage, *, is_whole: bool) -> str:
+    """Return the first line of the last error, cut; its kind alone for whoever may not read payloads."""
+    error = row.last_error if is_whole else kind_of_error(row.last_error)
+    return bounded((error or "").partition("\n")[0], max_bytes=ERROR_EXCERPT_BYTES)
 
 
 def preformatted(text: str) -> SafeString:

@@ -40,6 +40,7 @@ def row_page(row: OutboxMessage, *, request: HttpRequest, now: datetime) -> dict
             attempts=queries.list_attempts(message_id=row.pk),
             actions=queries.list_actions_on(row=row),
             may_see_actions=request.user.has_perm(VIEW_ACTIONS),
+            may_read_errors=words.may_read_payload(request),
         ),
         "links": [*_ways_out(row, standing), *verbs_for(row, request=request)],
         "neighbours": table_of(neighbours, current=row.pk, now=now),
@@ -88,13 +89,18 @@ def key_page(*, request: HttpRequest, now: datetime) -> dict[str, Any]:
         "standing": standing,
         "is_blocked": _is_blocked(standing),
         "sentence": _key_sentence(standing, now=now),
-        "head_error": words.error_excerpt(standing.head) if standing.head else "",
+        "head_error": _head_error(standing, request),
         "links": _links_of(standing, rows, request),
         "table": table_of(rows, current=current, now=now, empty=_("No event has this key.")),
         "earlier_url": _place(key, BEFORE, ids[0]) if has_earlier else "",
         "later_url": _place(key, AFTER, ids[-1]) if has_later else "",
         "newest_url": words.key_url(key),
     }
+
+
+def _head_error(standing: KeyStanding, request: HttpRequest) -> str:
+    head = standing.head
+    return words.error_excerpt(head, is_whole=words.may_read_payload(request)) if head else ""
 
 
 def _page_of_ids(key: str, request: HttpRequest) -> tuple[list[int], bool, bool]:

@@ -21,8 +21,6 @@ from outbox.models import OutboxMessage
 from smartflow.api.admin_table import link
 from smartflow.api.keyset_admin import AFTER, BEFORE, ReadOnlyKeysetAdmin, coloured_label, column, one_line
 
-VIEW_PAYLOAD = "outbox.view_payload"
-
 
 class OutboxRowAdmin(ReadOnlyKeysetAdmin):
     """What the list of all rows and the list of dead letters share."""
@@ -93,17 +91,18 @@ class OutboxRowAdmin(ReadOnlyKeysetAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         own = ("state", "age", "attempts", "next_try", "claim", "key", "written_by", "whole_error", "readable_payload")
-        shows_payload = request.user.has_perm(VIEW_PAYLOAD)
-        return (*(name for name in own if name != "readable_payload"), _payload_field(shows_payload))
+        return tuple(_field(name, request) for name in own)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        payload = _payload_field(request.user.has_perm(VIEW_PAYLOAD))
         discarded = obj is not None and obj.discarded_at is not None
         return [
-            (name, {"fields": (payload,)} if options["fields"] == ("readable_payload",) else options)
+            (name, {"fields": tuple(_field(field, request) for field in options["fields"])})
             for name, options in self.fieldsets
             if discarded or "discard_reason" not in str(options["fields"])
         ]
+
+    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
+        return tuple(_field(name, request) for name in self.list_display)
 
     @column(description=_("row"))
     def row_id(self, row: OutboxMessage) -> str:
@@ -128,7 +127,12 @@ class OutboxRowAdmin(ReadOnlyKeysetAdmin):
 
     @column(description=_("last error"))
     def error(self, row: OutboxMessage) -> SafeString:
-        return format_html('<span class="block" style="min-width:16rem">{}</span>', words.error_excerpt(row) or "-")
+        error = words.error_excerpt(row, is_whole=True)
+        return format_html('<span class="block" style="min-width:16rem">{}</span>', error or "-")
+
+    @column(description=_("last error"))
+    def error_kind(self, row: OutboxMessage) -> str:
+        return words.error_excerpt(row, is_whole=False) or "-"
 
     @column(description=_("key"))
     def short_key(self, row: OutboxMessage) -> SafeString:
@@ -159,11 +163,15 @@ class OutboxRowAdmin(ReadOnlyKeysetAdmin):
 
     @column(description=_("payload"))
     def masked_payload(self, row: OutboxMessage) -> str:
-        return str(_("Hidden: reading payloads needs the permission “%(name)s”.") % {"name": VIEW_PAYLOAD})
+        return str(_("Hidden: reading payloads needs the permission “%(name)s”.") % {"name": words.VIEW_PAYLOAD})
 
 
-def _payload_field(is_shown: bool) -> str:
-    return "readable_payload" if is_shown else "masked_payload"
+# What stands in the place of a field that shows what an event holds, or that quotes it as errors do.
+_MASKED = {"readable_payload": "masked_payload", "whole_error": "error_kind", "error": "error_kind"}
+
+
+def _field(name: Any, request: HttpRequest) -> Any:
+    return name if words.may_read_payload(request) else _MASKED.get(name, name)
 
 
 @admin.register(OutboxMessage)

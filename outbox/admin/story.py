@@ -4,7 +4,7 @@ Built from the row, its failed tries and the operators' records; reads nothing i
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from outbox.admin import display as words
 from outbox.models import Attempt, OperatorAction, OutboxMessage, Status
+from outbox.queries import kind_of_error
 from smartflow.api.admin_table import link
 from smartflow.kernel.text import bounded
 
@@ -38,9 +39,14 @@ class Moment:
 
 
 def story_of(
-    row: OutboxMessage, *, attempts: Sequence[Attempt], actions: Sequence[OperatorAction], may_see_actions: bool
+    row: OutboxMessage,
+    *,
+    attempts: Sequence[Attempt],
+    actions: Sequence[OperatorAction],
+    may_see_actions: bool,
+    may_read_errors: bool,
 ) -> list[Moment]:
-    """Return what happened to a row, oldest first."""
+    """Return what happened to a row, oldest first; without `may_read_errors` the kind of each error alone."""
     moments = [
         _written(row),
         *(_failed(attempt, is_last=row.status == Status.DEAD and attempt is attempts[-1]) for attempt in attempts),
@@ -48,6 +54,8 @@ def story_of(
         *_ended_without_record(row, attempts, actions),
         *(_acted(action, may_see_actions) for action in actions),
     ]
+    if not may_read_errors:
+        moments = [replace(moment, error=kind_of_error(moment.error)) for moment in moments]
     # The sort is stable: what carries one moment stays in the order of the list above.
     return sorted(moments, key=lambda moment: moment.at)
 

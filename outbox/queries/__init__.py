@@ -4,7 +4,7 @@ Every read is bounded and goes through an index, so that looking costs the same 
 the dashboard, `manage.py outbox` and the metrics; the flow itself never reads through here.
 """
 
-from outbox.queries.console import Overview, overview
+from outbox.queries.console import Overview, kind_of_error, overview
 from outbox.queries.depth import COUNT_CAP, OutboxDepth, depth_and_lag
 from outbox.queries.keys import (
     KeyStanding,
@@ -29,6 +29,7 @@ __all__ = [
     "Severity",
     "depth_and_lag",
     "get_key_standing",
+    "kind_of_error",
     "list_actions_on",
     "list_attempts",
     "list_key_ids",

@@ -25,7 +25,6 @@ HOUR_MINUTES = 60
 HOLDS_SEEN, HOLDS_SHOWN, BEHIND_CAP = 1000, 10, 1000
 # Larger: more of a bad day's dead letters are told apart, and slower: each is read from the table.
 DEAD_SEEN, DEAD_SHOWN, REASON_LENGTH = 1000, 10, 60
-ERROR_LENGTH = 200
 WORKERS_SHOWN, PAUSES_SHOWN, ACTIONS_SHOWN = 100, 50, 10
 
 
@@ -39,7 +38,11 @@ class Minute:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockedKey:
-    """A key with held rows: what they wait behind, since when, and how many are pending behind it."""
+    """
+    A key with held rows: what they wait behind, since when, and how many are pending behind it.
+
+    `head_error` is the error's kind: everybody who sees rows sees this.
+    """
 
     key: str
     since: datetime
@@ -196,7 +199,7 @@ def _blocked_keys() -> tuple[BlockedKey, ...]:
         for number, hold in enumerate(holds)
     }
     heads = OutboxMessage.objects.filter(id__in=[hold.head_id for hold in holds])
-    heads = heads.annotate(error=Left("last_error", ERROR_LENGTH), **behind)
+    heads = heads.annotate(error=Left("last_error", REASON_LENGTH), **behind)
     found = {head["id"]: head for head in heads.values("id", "biz_type", "status", "error", *behind)}
     return tuple(
         _blocked_key(hold, found[hold.head_id], f"behind_{number}")
@@ -213,13 +216,17 @@ def _blocked_key(hold: KeyHold, head: Mapping[str, Any], behind: str) -> Blocked
         head_id=hold.head_id,
         head_type=head["biz_type"],
         head_status=head["status"],
-        head_error=(head["error"] or "").partition("\n")[0],
+        head_error=kind_of_error(head["error"]),
         behind=BoundedCount.of(head[behind], cap=BEHIND_CAP),
     )
 
 
-def _reason_of(error: str | None) -> str:
-    """Return the kind of an error, which is how `last_error` begins: what a filter by error may be given."""
+def kind_of_error(error: str | None) -> str:
+    """
+    Return the kind of an error, which is how `last_error` begins: what a filter by error may be given.
+
+    It quotes nothing of the payload, as the words behind it may.
+    """
     return (error or "").partition(":")[0].partition("\n")[0][:REASON_LENGTH]
 
 
@@ -236,7 +243,7 @@ def _dead_groups(open_count: int) -> tuple[DeadGroup, ...]:
 def _kinds_of(dead: QuerySet[OutboxMessage]) -> Counter[tuple[str, str]]:
     rows = dead.annotate(reason=Left("last_error", REASON_LENGTH)).values_list("biz_type", "reason", "discarded_at")
     return Counter(
-        (event_type, _reason_of(reason)) for event_type, reason, discarded in rows[:DEAD_SEEN] if not discarded
+        (event_type, kind_of_error(reason)) for event_type, reason, discarded in rows[:DEAD_SEEN] if not discarded
     )
 
 

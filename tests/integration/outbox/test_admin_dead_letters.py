@@ -233,6 +233,11 @@ def test_one_row_is_reached_by_its_id(operator):
     assert operator.get(f"{LIST}requeue/?ids={row.pk}").context["preview"].ids == (row.pk,)
 
 
+@pytest.mark.parametrize("ids", ["abc", "1,x", "-1", "9" * 30])
+def test_rows_that_are_none_are_not_found(operator, ids):
+    assert operator.get(f"{LIST}requeue/", {"ids": ids}).status_code == 404
+
+
 @pytest.mark.parametrize("forged", ["", "e30", '{"key": ""}'])
 def test_a_selection_that_this_site_did_not_make_is_refused(operator, forged):
     make_row(Status.DEAD)

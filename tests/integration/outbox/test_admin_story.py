@@ -16,7 +16,7 @@ VIEW, REQUEUE, DISCARD = (f"outbox.{verb}_outboxmessage" for verb in ("view", "r
 
 @pytest.fixture
 def operator():
-    return operator_client(VIEW)
+    return operator_client(VIEW, "outbox.view_payload")
 
 
 def page_of(client, row):
@@ -132,7 +132,7 @@ def test_row_page_offers_the_verbs_one_may_use():
 
 def test_key_page_shows_what_blocks_it_with_the_verbs_for_its_head():
     head, _rows = blocked(followers=3)
-    response = operator_client(VIEW, REQUEUE).get(KEY_PAGE, {"key": "k"})
+    response = operator_client(VIEW, REQUEUE, "outbox.view_payload").get(KEY_PAGE, {"key": "k"})
     assert response.context["is_blocked"]
     sentence = f"Blocked by row #{head.pk}, a dead letter ({EVENT_TYPE}); 3 events wait behind it."
     assert str(response.context["sentence"]) == sentence
