@@ -6,6 +6,7 @@ into how many events a server puts them. Times are those of arrival in this proc
 
 import asyncio
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from typing import Any, cast
 TOKEN = b"token "
 DONE = b"[DONE]"
 _LAST_CHUNK = b"0\r\n\r\n"
-# So many connections have one source address; a single one would run short of ports.
+# So many connections have one source address: a single one would run short of ports, and so would one that several
+# processes of the load use one after the other, as a port stays taken for a minute after its connection has ended.
 _CONNECTIONS_AN_ADDRESS = 10_000
+_NETWORK = f"127.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"
 
 
 class LoadFailed(Exception):
@@ -175,7 +178,7 @@ async def send(
     """Connect and send; the answer comes by itself. The clock starts before the connection does."""
     global _opened
     _opened += 1
-    source = f"127.0.0.{2 + _opened // _CONNECTIONS_AN_ADDRESS % 200}"
+    source = f"{_NETWORK}.{2 + _opened // _CONNECTIONS_AN_ADDRESS % 200}"
     exchange = Exchange(sent, keeps_bytes=keeps_bytes, on_tokens=on_tokens)
     exchange.started_at = time.monotonic()
     await asyncio.get_running_loop().create_connection(lambda: exchange, "127.0.0.1", port, local_addr=(source, 0))
