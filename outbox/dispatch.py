@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import BigIntegerField, Min, Value
+from django.db.models import BigIntegerField, Value
 from django.db.models.functions import Coalesce
 
 from outbox.attempts import FailedTry, record_failed_tries
@@ -23,7 +23,8 @@ from outbox.database_errors import answers_after, is_away, is_lock_wait, is_lost
 from outbox.envelope import Envelope, EnvelopeUnreadable, decode_wire
 from outbox.metrics import observe_consumed
 from outbox.models import FINAL, Attempt, OutboxMessage, Status, Worker
-from outbox.registry import HandlerMissing, Received, blocking_types, decode_event, handler_for
+from outbox.predecessors import first_unfinished
+from outbox.registry import HandlerMissing, Received, decode_event, handler_for
 from outbox.retry import RETRY_POLICY, Failure, Record
 from outbox.tally import TALLY
 from outbox.workers import worker_name
@@ -42,16 +43,7 @@ LOCK_WAIT_SECONDS = 5
 # Tries that cost no attempt may be many: the first ones are kept.
 KEPT_TRIES = 20
 
-# Answered from the index alone. Left to itself MariaDB reads the rows by primary key now and then, all of them; `+ 0`
-# keeps MySQL 8 from entering the index for every key and every gap of the list.
-_EARLIER = (
-    "SELECT message_key, status, MIN(id) FROM agent_outbox_messages {index} WHERE message_key IN ({keys}) AND id < %s"
-    " AND status IN ('pending', 'published', 'dead') AND id + 0 NOT IN ({without}) GROUP BY message_key, status"
-)
 _WAITS_SHORTLY = "waits_shortly"  # set on a driver's connection
-_KEY_INDEX = {"mysql": "FORCE INDEX (idx_outbox_key_status)", "sqlite": "INDEXED BY idx_outbox_key_status"}
-
-
 _T = TypeVar("_T")
 
 
@@ -225,38 +217,9 @@ def _behind_unfinished(due: Sequence[_Row]) -> dict[int, int]:
     """Return the due rows whose key has an earlier row, not among them, that must be over first; and that row's id."""
     if not due:
         return {}
-    barriers = _first_unfinished(keys={row.message_key for row in due}, without=[row.id for row in due])
-    if not barriers:
-        return {}
+    newest = {row.message_key: row.id for row in sorted(due)}
+    barriers = first_unfinished(newest=newest, at_hand=[row.id for row in due])
     return {row.id: barriers[row.message_key] for row in due if row.id > barriers.get(row.message_key, row.id)}
-
-
-def _first_unfinished(*, keys: Collection[str], without: Sequence[int]) -> dict[str, int]:
-    """Return, for each key that has one, its first row that must be over before later ones, but for those given."""
-    first: dict[str, int] = {}
-    buried: set[str] = set()
-    with connection.cursor() as cursor:
-        sql = _EARLIER.format(
-            index=_KEY_INDEX[connection.vendor], keys=_places(len(keys)), without=_places(len(without))
-        )
-        cursor.execute(sql, [*keys, max(without), *without])
-        for key, status, pk in cursor.fetchall():
-            if status == Status.DEAD:
-                buried.add(key)
-            else:
-                first[key] = min(pk, first.get(key, pk))
-    if buried:
-        # dead letters are rare, and which of them block is not in the index
-        open_dead = OutboxMessage.objects.filter(
-            status=Status.DEAD, message_key__in=buried, discarded_at__isnull=True, biz_type__in=blocking_types()
-        ).order_by()
-        for key, pk in open_dead.values_list("message_key").annotate(first=Min("id")):
-            first[key] = min(pk, first.get(key, pk))
-    return first
-
-
-def _places(count: int) -> str:
-    return ", ".join(["%s"] * count)
 
 
 def _step_back(early: Mapping[int, int], rows: Mapping[int, _Row], now: datetime) -> set[int]:

@@ -1,4 +1,7 @@
-"""What dispatch does when a row is locked, a statement is stopped or a connection dies, on MariaDB or MySQL."""
+"""What dispatch does when a row is locked, a statement is stopped or a connection dies, and what it reads.
+
+On MariaDB or MySQL.
+"""
 
 import threading
 import time
@@ -9,9 +12,11 @@ from django.db import OperationalError, connection, transaction
 from outbox import dispatch, registry
 from outbox.database_clock import database_now
 from outbox.dispatch import Outcome, dispatch_messages
-from outbox.models import Attempt, LocalMessage, Status
-from tests.outbox_rows import EVENT_TYPE, append, change, row_of, wire
+from outbox.models import Attempt, LocalMessage, OutboxMessage, Status
+from smartflow.events import CATALOG
+from tests.outbox_rows import EVENT_TYPE, append, change, new_row, row_of, wire
 from tests.racing import run_at_once
+from tests.services.test_mariadb_outbox import RowsRead
 
 pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
 
@@ -182,3 +187,66 @@ def test_dispatch_messages_divides_nothing_while_the_server_does_not_answer(hand
         dispatch_messages(values=values, clock=database_now)
     assert calls == ["bad"]
     assert not Attempt.objects.exists()
+
+
+PASSING_TYPE = next(event.event_type for event in CATALOG.values() if not event.blocks_key_when_dead)
+MANY = 6_000
+
+
+def fill(key: str, status: str, **fields) -> None:
+    """Write many rows of one key: dead ones, or held ones behind them."""
+    now = database_now()
+    common = {"biz_type": EVENT_TYPE, "topic": "t", "payload": "{}", "created_at": now, "updated_at": now} | fields
+    rows = [new_row(event_id=f"{key}{status}{number}", message_key=key, status=status) for number in range(MANY)]
+    for row in rows:
+        row.ready_shard = None
+        for name, value in common.items():
+            setattr(row, name, value)
+    OutboxMessage.objects.bulk_create(rows, batch_size=5000)
+
+
+def rows_read_by_handling(pks: list[int]) -> tuple[list[Outcome], int]:
+    values, counter = [wire(pk) for pk in pks], RowsRead()
+    with connection.execute_wrapper(counter):
+        outcomes = dispatch_messages(values=values, clock=database_now)
+    return outcomes, max(count for _, count in counter.by_statement)
+
+
+def test_dispatch_messages_reads_few_rows_however_many_are_held_in_a_key(handled):
+    handled(lambda: None)
+    dead, early = append("a"), published("a", "good")
+    change(dead, status=Status.DEAD)
+    fill("a", Status.PENDING)
+    late = published("a", "good")
+
+    outcomes, read = rows_read_by_handling([early, late])
+
+    assert (outcomes, read < 50) == ([Outcome.BLOCKED] * 2, True), read
+    change(dead, discarded_at=database_now(), next_retry_at=database_now())
+    change(early, status=Status.PUBLISHED, published_at=database_now())
+    outcomes, read = rows_read_by_handling([early, published("b", "good")])
+    assert (outcomes, read < 50) == ([Outcome.CONSUMED] * 2, True), read
+
+
+@pytest.mark.parametrize("fields", [{"biz_type": PASSING_TYPE}, {"discarded": True}], ids=["may be passed", "given up"])
+def test_dispatch_messages_reads_few_rows_however_many_dead_ones_of_a_key_hold_nobody_back(handled, fields):
+    handled(lambda: None)
+    now = database_now()
+    fill("a", Status.DEAD, **({"discarded_at": now, "next_retry_at": now} if "discarded" in fields else fields))
+    pk, neighbour = published("a", "good"), published("b", "good")
+    change(append("c"), status=Status.DEAD)
+
+    outcomes, read = rows_read_by_handling([pk, neighbour])
+
+    assert outcomes == [Outcome.CONSUMED] * 2
+    # the first thousand tell that there are many; each is a row of the table as well, and of both are two kinds counted
+    assert read < 2100, read
+
+
+def test_dispatch_messages_is_held_by_a_dead_row_among_many_that_hold_nobody_back(handled):
+    handled(lambda: None)
+    fill("a", Status.DEAD, biz_type=PASSING_TYPE)
+    dead, follower = append("a"), published("a", "good")
+    change(dead, status=Status.DEAD)
+
+    assert rows_read_by_handling([follower, published("b", "good")])[0] == [Outcome.BLOCKED, Outcome.CONSUMED]

@@ -116,7 +116,7 @@ def test_dispatch_message_holds_behind_the_first_of_several_rows_that_block_the_
 
 
 def test_dispatch_message_goes_on_behind_a_dead_row_of_a_type_that_lets_followers_pass(dispatch, handler, monkeypatch):
-    monkeypatch.setattr("outbox.dispatch.blocking_types", frozenset)
+    monkeypatch.setattr("outbox.predecessors.blocking_types", frozenset)
     change(append("a"), status=Status.DEAD)
 
     assert dispatch(published("a")) == Outcome.CONSUMED
