@@ -17,7 +17,7 @@ from chat.runs.hints import Hints
 from chat.runs.logs import RunLogs
 from chat.runs.tails import TailLimits, Tails
 from outbox.database_clock import database_now
-from smartflow.api.database_threads import DatabaseThreads
+from smartflow.api.database_threads import DatabaseThreads, looking_threads
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.ids import new_uuid
 from smartflow.web.app.live import LiveLimits, LiveTasks
@@ -47,6 +47,7 @@ class Streams:
         # a process id comes back after a restart, its lease with it; the random part does not
         self._owner = f"{owner}:{new_uuid()[:8]}"[:64]
         self._database: DatabaseThreads | None = None
+        self._looks: DatabaseThreads | None = None
         self._hints: Hints | None = None
         self._logs: RunLogs | None = None
         self._host: ExecutorHost | None = None
@@ -79,8 +80,9 @@ class Streams:
 
     def _compose(self) -> RunRoutes:
         self._database = DatabaseThreads()
+        self._looks = looking_threads()
         self._hints = Hints(redis_url=settings.REDIS_URL, prefix=settings.OUTBOX_TOPIC_PREFIX)
-        self._logs = RunLogs(database=self._database, hints=self._hints)
+        self._logs = RunLogs(database=self._looks, hints=self._hints)
         self._tails = Tails(
             limits=TailLimits(
                 most=settings.CHAT_MAX_TAILS,
@@ -100,7 +102,7 @@ class Streams:
             clock=utc_now,
         )
         if settings.CHAT_EXECUTORS == "web":
-            self._host = self._open_host(self._database, self._logs, self._hints)
+            self._host = self._open_host(self._database, self._looks, self._logs, self._hints)
         parts = RunParts(
             database=self._database,
             logs=self._logs,
@@ -115,8 +117,12 @@ class Streams:
         )
         return RunRoutes(parts)
 
-    def _open_host(self, database: DatabaseThreads, logs: RunLogs, hints: Hints) -> ExecutorHost:
-        parts = HostParts(model=build_chat_model(), database=database, logs=logs, hints=hints, clock=database_now)
+    def _open_host(
+        self, database: DatabaseThreads, looks: DatabaseThreads, logs: RunLogs, hints: Hints
+    ) -> ExecutorHost:
+        parts = HostParts(
+            model=build_chat_model(), database=database, looks=looks, logs=logs, hints=hints, clock=database_now
+        )
         host = ExecutorHost(parts, owner=self._owner)
         host.open()
         return host
@@ -166,5 +172,6 @@ class Streams:
         for part in (self._tails, self._logs, self._hints):
             if part is not None:
                 await part.close()
-        if self._database is not None:
-            self._database.close()
+        for threads in (self._database, self._looks):
+            if threads is not None:
+                threads.close()

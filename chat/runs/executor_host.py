@@ -31,6 +31,7 @@ class HostParts:
 
     model: ChatModel
     database: DatabaseThreads
+    looks: DatabaseThreads  # for what is looked for again and again
     logs: RunLogs
     hints: Hints
     clock: Clock  # the one that leases are compared by; read in the database's threads alone
@@ -54,7 +55,7 @@ class ExecutorHost:
         is_separate = settings.CHAT_EXECUTORS == "separate"
         self._claimer = RunClaimer(
             executor=self.executor,
-            database=parts.database,
+            database=parts.looks,
             clock=parts.clock,
             owner=owner,
             lease_seconds=settings.CHAT_RUN_LEASE_SECONDS,
@@ -62,7 +63,7 @@ class ExecutorHost:
         )
         self._stops = StopWatch(
             executor=self.executor,
-            database=parts.database,
+            database=parts.looks,
             owner=owner,
             poll_seconds=POLL_SECONDS_WITH_HINTS if has_hints else POLL_SECONDS,
         )

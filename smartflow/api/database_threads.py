@@ -2,7 +2,7 @@
 
 A stream borrows a thread for the length of one operation, a request of Django's for its whole length and from a pool of
 its own (django_threads.py). A thread that is not needed for a while gives its connection back: readers that only wait
-hold none.
+hold none. What looks into the database again and again has threads that give theirs back after each look.
 """
 
 import asyncio
@@ -30,6 +30,8 @@ IDLE_SECONDS = 5.0
 # A connection idle for longer is asked whether it is alive, so that a restarted database costs no request.
 _TRUST_SECONDS = 1.0
 _CLOSE_SECONDS = 10.0
+# Runs that wait, stop requests and followed runs are looked for at once: none waits for another.
+_LOOKING_THREADS = 3
 
 
 class DatabaseThreads:
@@ -131,6 +133,15 @@ class DatabaseThreads:
                 inbox.put(None)
         for thread in self._threads:
             thread.join(_CLOSE_SECONDS)
+
+
+def looking_threads() -> DatabaseThreads:
+    """
+    Return threads for what is looked for every second, and seldom found.
+
+    In a pool with others such looks would keep a connection for ever, and two of them at the same moment two.
+    """
+    return DatabaseThreads(threads=_LOOKING_THREADS, idle_seconds=0.0)
 
 
 def _answer(future: Future[Any], function: Callable[[], Any]) -> None:

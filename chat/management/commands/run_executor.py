@@ -18,7 +18,7 @@ from chat.runs.executor_host import ExecutorHost, HostParts
 from chat.runs.hints import Hints
 from chat.runs.logs import RunLogs
 from outbox.database_clock import database_now
-from smartflow.api.database_threads import DatabaseThreads
+from smartflow.api.database_threads import DatabaseThreads, looking_threads
 from smartflow.kernel.ids import new_uuid
 from smartflow.observability.metrics import start_exporter
 
@@ -38,11 +38,13 @@ class Command(BaseCommand):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signals.put_nowait, number)
-        database = DatabaseThreads()
+        database, looks = DatabaseThreads(), looking_threads()
         hints = Hints(redis_url=settings.REDIS_URL, prefix=settings.OUTBOX_TOPIC_PREFIX)
-        logs = RunLogs(database=database, hints=hints)
+        logs = RunLogs(database=looks, hints=hints)
         host = ExecutorHost(
-            HostParts(model=build_chat_model(), database=database, logs=logs, hints=hints, clock=database_now),
+            HostParts(
+                model=build_chat_model(), database=database, looks=looks, logs=logs, hints=hints, clock=database_now
+            ),
             # a process id comes back after a restart, its lease with it; the random part does not
             owner=f"{socket.gethostname()[:40]}:{os.getpid()}:{new_uuid()[:8]}",
         )
@@ -53,7 +55,8 @@ class Command(BaseCommand):
         await _drain(host, signals)
         await logs.close()
         await hints.close()
-        database.close()
+        for threads in (database, looks):
+            threads.close()
 
 
 async def _drain(host: ExecutorHost, signals: "asyncio.Queue[int]") -> None:

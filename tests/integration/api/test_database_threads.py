@@ -7,7 +7,7 @@ import pytest
 from django.db import connections
 
 from smartflow.accounts.models import User
-from smartflow.api.database_threads import DatabaseThreads
+from smartflow.api.database_threads import DatabaseThreads, looking_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE_SECONDS = 10
@@ -54,6 +54,25 @@ async def test_run_keeps_the_connection_while_there_is_something_to_do(threads):
     first, second = [await database.run(lambda: use_connection().connection) for _ in range(2)]
 
     assert first is second
+
+
+async def test_looking_threads_hold_no_connection_between_two_looks():
+    looks = looking_threads()
+
+    for _ in range(2):
+        used = await looks.run(use_connection)
+        await until(lambda used=used: used.connection is None)
+
+    looks.close()
+
+
+async def test_looking_threads_let_no_look_wait_for_two_others():
+    looks = looking_threads()
+    busy = threading.Barrier(3, timeout=PATIENCE_SECONDS)
+
+    await asyncio.gather(*(looks.run(busy.wait) for _ in range(3)))
+
+    looks.close()
 
 
 async def test_run_takes_the_thread_that_was_used_last(threads):
