@@ -6,7 +6,7 @@ import threading
 import pytest
 from django.db import DataError, OperationalError
 
-from chat.contracts import LIVE_STATES, RunState
+from chat.contracts import RunState
 from chat.llm.port import ModelCut, ReasoningDelta
 from chat.models import ChatRun
 from chat.operations import INTERRUPTED, finish_run, list_claimable_runs
@@ -276,29 +276,6 @@ async def test_lease_is_renewed_while_the_end_waits_for_the_database(alice, monk
 
         assert (await bench.ended(log)).state == RunState.FINISHED
         assert (await row_of(bench, run)).state == RunState.FINISHED
-
-
-async def test_ends_leave_threads_to_those_who_begin(alice, bob, monkeypatch):
-    monkeypatch.setattr("chat.runs.executor.ENDS_AT_ONCE", 1)
-    may_end = threading.Event()
-
-    def end_later(**arguments):
-        assert may_end.wait(10)
-        return finish_run(**arguments)
-
-    monkeypatch.setattr("chat.runs.executor.finish_run", end_later)
-    async with process(SteppedModel(["One", END], ["Two", END])) as bench:
-        runs = [await bench.run(ask, user=user) for user in (alice, bob)]
-        logs = [bench.executor.start(run) for run in runs]
-        await until(lambda: bench.model.closed == 2)
-
-        async with asyncio.timeout(5):
-            row = await row_of(bench, runs[0])
-        may_end.set()
-        ends = [await bench.ended(log) for log in logs]
-
-    assert row.state in LIVE_STATES
-    assert [end.state for end in ends] == [RunState.FINISHED] * 2
 
 
 async def test_cut_answer_is_told_and_charged_by_an_estimate(alice):
