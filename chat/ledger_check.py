@@ -4,7 +4,7 @@ Consumers go on meanwhile. Whatever looks wrong at first is looked at again with
 too before they write, so a difference that is reported was there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -14,28 +14,33 @@ from django.db import transaction
 from django.db.models import Model, QuerySet, Sum
 
 from chat.contracts import Role
-from chat.models import AgentChat, ChatHistory
+from chat.models import AgentChat, ChatHistory, ChatRun
 from chat.operations.conversations import lock_conversation
+from chat.operations.messages import answer_event_id
+from chat.operations.titles import PURPOSE as TITLE
+from outbox.queries import list_under_way
 from smartflow.accounts import ledger
 from smartflow.accounts.contracts import ComparedRows, SumDifference
 
 # Rows of one step. Larger: fewer statements, each longer.
 CONVERSATIONS_AT_ONCE = 500
 MESSAGES_AT_ONCE = 1000
+RUNS_AT_ONCE = 500
 
-CHATS, HISTORIES = AgentChat._meta.db_table, ChatHistory._meta.db_table
+CHATS, HISTORIES, RUNS = AgentChat._meta.db_table, ChatHistory._meta.db_table, ChatRun._meta.db_table
+HOLDS = "token_holds"
 _MESSAGE = ("id", "chat_id", "role", "run_id", "tokens_consumed")
 
 Row = TypeVar("Row", bound=Model)
-Progress = Callable[[str, int], None]
+Progress = Callable[[str, int | str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerDifference:
-    """A sum that is not what the ledger says. `whose` names its user or conversation."""
+    """A sum that is not what the ledger says. `whose` names its user, its conversation or its run."""
 
     table: str
-    id: int
+    id: int | str
     column: str
     whose: str
     stored: int
@@ -50,8 +55,10 @@ def check_ledger(
     Compare all sums, or one user's, and yield what differs; with `is_repairing`, after it was mended.
 
     Transaction: none across steps; a conversation, a user or a window is locked for the moment it is looked at again.
-    Order:       conversations and their messages, users, windows; each by primary key.
-    Shape:       a message that the ledger knows and the history lacks is reported with id 0 and cannot be mended.
+    Order:       conversations and their messages, runs and what was charged for them, users, windows; each by primary
+                 key.
+    Shape:       a message that the ledger knows and the history lacks is reported with id 0 and cannot be mended; nor
+                 can a run that the ledger does not know at all: its event is dead or lost, and was not paid twice.
     Twice:       safe, also at once; a second repair finds nothing.
     """
     suspects = _suspects(user_id, on_progress)
@@ -60,6 +67,7 @@ def check_ledger(
         if conversation_id not in checked:
             checked.add(conversation_id)
             yield from _check_conversation(conversation_id, is_repairing)
+    yield from _check_runs(user_id, is_repairing, on_progress)
     for difference in chain(_compare_users(user_id, on_progress), _compare_windows(user_id, on_progress)):
         if not is_repairing:
             yield _of_account(difference, is_mended=False)
@@ -156,6 +164,53 @@ def _mend(found: list[LedgerDifference]) -> None:
             AgentChat.objects.filter(pk=one.id).update(tokens_total=one.computed)
         else:
             ChatHistory.objects.filter(pk=one.id).update(tokens_consumed=one.computed)
+
+
+def _check_runs(user_id: int | None, is_repairing: bool, on_progress: Progress) -> Iterator[LedgerDifference]:
+    """Look at runs that have ended, and at what was charged for them; one whose answer is under way has time."""
+    last_id = ""
+    ended = _of_user(ChatRun.objects.filter(is_live__isnull=True), user_id).order_by("pk")
+    while totals := dict(ended.filter(pk__gt=last_id).values_list("pk", "total_tokens")[:RUNS_AT_ONCE]):
+        last_id = max(totals)
+        doubtful = _compare_runs(totals)
+        events = {answer_event_id(run_id=run_id): run_id for run_id in {str(one.id) for one in doubtful}}
+        under_way = {events[event_id] for event_id in list_under_way(event_ids=events)} if events else set()
+        # Once more: what was under way at first may have been written meanwhile.
+        for one in _compare_runs({run_id: totals[run_id] for run_id in events.values() if run_id not in under_way}):
+            if is_repairing and one.computed:
+                _mend_run(one)
+                yield replace(one, is_mended=True)
+            else:
+                yield one
+        on_progress(RUNS, last_id)
+
+
+def _compare_runs(totals: Mapping[str, int]) -> list[LedgerDifference]:
+    """Return where a run's own total, or its charge, is not what the ledger has of it."""
+    if not totals:
+        return []
+    # a title is charged by itself, to the first answer's run
+    computed = ledger.sum_tokens_of_runs(run_ids=totals, without_purpose=TITLE)
+    found: list[LedgerDifference] = []
+    for table, column, stored in (
+        (RUNS, "total_tokens", totals),
+        (HOLDS, "charged_tokens", ledger.list_charges(hold_ids=totals)),
+    ):
+        found += [
+            LedgerDifference(
+                table=table, id=run_id, column=column, whose=f"run {run_id}", stored=tokens, computed=computed[run_id]
+            )
+            for run_id, tokens in stored.items()
+            if tokens != computed[run_id]
+        ]
+    return found
+
+
+def _mend_run(one: LedgerDifference) -> None:
+    if one.table == HOLDS:
+        ledger.repair_charge(hold_id=str(one.id), tokens=one.computed)
+    else:
+        ChatRun.objects.filter(pk=one.id, is_live__isnull=True).update(total_tokens=one.computed)
 
 
 def _compare_users(user_id: int | None, on_progress: Progress) -> Iterator[SumDifference]:

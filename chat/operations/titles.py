@@ -14,6 +14,8 @@ from smartflow.accounts.contracts import ModelCall
 from smartflow.accounts.quota import charge_tokens
 from smartflow.events import ChatTokenUsageAdjustRequested
 
+# What a title's calls of a model are for, in the ledger.
+PURPOSE = "title"
 MOST_ATTEMPTS = 3
 # How long a job has for one title before another may try, and how much longer each time. Less than a job takes, and
 # two ask for the same title; more, and the title of a job that died comes later.

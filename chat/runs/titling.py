@@ -6,20 +6,22 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from django.db import DatabaseError, InterfaceError
+
 from chat import operations, queries
 from chat.contracts import HistoryMessage, Role
 from chat.llm.completion import complete
 from chat.llm.port import ChatModel, Completion, ModelError, ModelEvent, ModelRequest, ModelTimedOut
 from chat.memory.titles import INSTRUCTION, MOST_CHARACTERS_OF_A_MESSAGE, MOST_MESSAGES, clean_title
 from chat.memory.titles import describe_conversation as describe
-from chat.operations.titles import UntitledConversation
+from chat.operations.titles import PURPOSE, UntitledConversation
+from outbox.database_errors import is_away
 from smartflow.accounts.contracts import ModelCall
 from smartflow.kernel.clock import Clock
 
 logger = logging.getLogger(__name__)
 
 MODEL = "worker"
-PURPOSE = "title"
 MOST_OUTPUT_TOKENS = 40
 LIMIT_SECONDS = 4.0
 # As many calls at once as one job makes; the job lasts as long as the slowest of them.
@@ -37,6 +39,7 @@ def make_titles(*, build_model: Callable[[], ChatModel], clock: Clock) -> int:
     Make the titles that are due; return how many conversations got one.
 
     Transaction: none while the model is asked; one for each title, with what its call cost.
+                 One that cannot be saved is logged, and the conversation comes up again.
     Twice:       safe, also at once: each conversation is claimed, and a title is never written over another.
     """
     claimed = operations.claim_titles(now=clock(), limit=MOST_AT_ONCE)
@@ -44,7 +47,7 @@ def make_titles(*, build_model: Callable[[], ChatModel], clock: Clock) -> int:
         return 0
     requests = [_request(conversation) for conversation in claimed]
     answers = asyncio.run(_ask(build_model(), requests))
-    return sum(_save(one, answer, clock) for one, answer in zip(claimed, answers, strict=True))
+    return sum(_try_to_save(one, answer, clock) for one, answer in zip(claimed, answers, strict=True))
 
 
 def _request(conversation: UntitledConversation) -> ModelRequest:
@@ -101,6 +104,16 @@ class _Hurried:
 
     async def aclose(self) -> None:
         await self._model.aclose()
+
+
+def _try_to_save(conversation: UntitledConversation, answer: _Answer, clock: Clock) -> bool:
+    try:
+        return _save(conversation, answer, clock)
+    except Exception as error:  # the others' titles, and what they cost, are not to be lost with this one
+        if isinstance(error, DatabaseError | InterfaceError) and is_away(error):
+            raise
+        logger.exception("A title could not be saved", extra={"conversation_id": conversation.conversation_id})
+        return False
 
 
 def _save(conversation: UntitledConversation, answer: _Answer, clock: Clock) -> bool:

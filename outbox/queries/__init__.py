@@ -17,6 +17,7 @@ from outbox.queries.keys import (
     list_request_ids,
     list_rows,
 )
+from outbox.queries.under_way import list_under_way
 from outbox.queries.verdict import Finding, Place, Severity, list_troubles
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "list_request_ids",
     "list_rows",
     "list_troubles",
+    "list_under_way",
     "overview",
 ]

@@ -101,9 +101,24 @@ def sum_tokens_of_conversations(*, conversation_ids: Collection[str]) -> Mapping
     return _sums_by("conversation_id", conversation_ids)
 
 
-def sum_tokens_of_runs(*, run_ids: Collection[str]) -> Mapping[str, int]:
-    """Return what the ledger says each of the runs took; 0 for one without a row. One statement, by index."""
-    return _sums_by("run_id", run_ids)
+def sum_tokens_of_runs(*, run_ids: Collection[str], without_purpose: str = "") -> Mapping[str, int]:
+    """
+    Return what the ledger says each of the runs took; 0 for one without a row. One statement, by index.
+
+    `without_purpose`: calls that were made for this are left out.
+    """
+    return _sums_by("run_id", run_ids, without_purpose)
+
+
+def list_charges(*, hold_ids: Collection[str]) -> Mapping[str, int]:
+    """Return what was charged for each of the holds; one that was not settled is not among them. One statement."""
+    settled = TokenHold.objects.filter(pk__in=hold_ids, charged_tokens__isnull=False)
+    return {pk: charged or 0 for pk, charged in settled.values_list("pk", "charged_tokens")}
+
+
+def repair_charge(*, hold_id: str, tokens: int) -> None:
+    """Set what was charged for a hold. Its window shows the difference to its holds then, for repair_window."""
+    TokenHold.objects.filter(pk=hold_id, charged_tokens__isnull=False).update(charged_tokens=tokens)
 
 
 def list_run_calls(*, run_id: str, limit: int) -> list[NewEntry]:
@@ -180,8 +195,10 @@ def repair_window(*, window_id: int) -> tuple[SumDifference, ...]:
         return _repair(_windows().filter(pk=window_id))
 
 
-def _sums_by(column: str, values: Collection[str]) -> Mapping[str, int]:
+def _sums_by(column: str, values: Collection[str], without_purpose: str = "") -> Mapping[str, int]:
     counted = TokenLedgerEntry.objects.filter(~Q(kind=EntryKind.GRANT), **{f"{column}__in": list(values)})
+    if without_purpose:
+        counted = counted.exclude(purpose=without_purpose)
     sums = dict(counted.values_list(column).annotate(tokens=Sum("total_tokens")))
     return {value: sums.get(value, 0) for value in values}
 

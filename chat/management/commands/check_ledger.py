@@ -14,7 +14,7 @@ PROGRESS_SECONDS = 5.0
 class Command(BaseCommand):
     """Prints a line for each difference; exits with 1 when something differs and was not mended."""
 
-    help = "Compare users, conversations, messages and quota windows with the token ledger."
+    help = "Compare users, conversations, messages, runs, their charges and quota windows with the token ledger."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take --repair and --user."""
@@ -34,7 +34,7 @@ class Command(BaseCommand):
             raise CommandError(f"{left} differences are left" + (f", {mended} were mended." if mended else "."))
         self.stdout.write(f"{mended} differences were mended." if mended else "Every sum is what the ledger says.")
 
-    def _tell(self, table: str, last_id: int) -> None:
+    def _tell(self, table: str, last_id: int | str) -> None:
         if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
             self._told_at = time.monotonic()
             self.stderr.write(f"... {table} up to id {last_id}")

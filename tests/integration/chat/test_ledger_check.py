@@ -9,10 +9,12 @@ from django.db.models import F
 from chat import jobs, operations
 from chat.ledger_check import check_ledger
 from chat.models import AgentChat, ChatHistory, ChatRun
+from chat.operations.messages import answer_event_id
+from outbox.models import OutboxMessage, Status
 from outbox.testing import drain
 from smartflow.accounts import quota
 from smartflow.accounts.ledger import NewEntry, record_calls
-from smartflow.accounts.models import TokenWindow, User
+from smartflow.accounts.models import TokenHold, TokenWindow, User
 from smartflow.kernel.clock import utc_now
 from tests.integration.chat.turns import another, ask, call, talk
 
@@ -56,6 +58,13 @@ def append_call():
     record_calls(entries=[NewEntry("lost-1", run.user_id, run.chat_id, run.id, call(5, call_id="lost-1"), now)])
 
 
+def charge_more():
+    """A charge and its window agree, and both are too much."""
+    run = ChatRun.objects.filter(is_live=None, user__username="alice")[0]
+    TokenHold.objects.filter(pk=run.pk).update(charged_tokens=F("charged_tokens") + 1000)
+    TokenWindow.objects.filter(user__username="alice").update(used_tokens=F("used_tokens") + 1000)
+
+
 DAMAGES = {
     "a user's sum": (lambda: add(User.objects.filter(username="alice"), "token_usage"), {("users", "token_usage")}),
     "a user's sum to less": (
@@ -83,7 +92,21 @@ DAMAGES = {
     ),
     "the ledger has one call more": (
         append_call,
-        {("users", "token_usage"), ("agent_chats", "tokens_total"), ("chat_histories", "tokens_consumed")},
+        {
+            ("users", "token_usage"),
+            ("agent_chats", "tokens_total"),
+            ("chat_histories", "tokens_consumed"),
+            ("chat_runs", "total_tokens"),
+            ("token_holds", "charged_tokens"),
+        },
+    ),
+    "a run's own total": (
+        lambda: add(ChatRun.objects.filter(is_live=None), "total_tokens"),
+        {("chat_runs", "total_tokens")},
+    ),
+    "what was charged for a run": (
+        charge_more,
+        {("token_holds", "charged_tokens")},
     ),
 }
 
@@ -111,6 +134,24 @@ def test_check_ledger_names_what_whose_stored_and_true(books, alice):
 
     assert (one.table, one.id, one.whose) == ("users", alice.pk, f"user {alice.pk}")
     assert (one.stored, one.computed) == (alice.token_usage, alice.token_usage - 5)
+
+
+def test_run_whose_answer_is_under_way_has_time_and_one_whose_answer_is_dead_is_told(alice):
+    talk(alice, ("One", "1"))
+    run = ChatRun.objects.get()
+    assert found() == set()
+    answer = OutboxMessage.objects.filter(event_id=answer_event_id(run_id=run.id))
+    answer.update(status=Status.DEAD, ready_shard=None)
+
+    for _ in range(2):
+        told = list(check_ledger(is_repairing=True))
+        assert {(one.table, one.id, one.stored, one.computed, one.is_mended) for one in told} == {
+            ("chat_runs", run.id, run.total_tokens, 0, False),
+            ("token_holds", run.id, run.total_tokens, 0, False),
+        }
+    answer.update(status=Status.PENDING, ready_shard=F("shard"))
+    drain()
+    assert found() == set()
 
 
 def test_message_that_is_lost_is_told_and_cannot_be_mended(books):
@@ -177,6 +218,7 @@ def test_command_says_where_it_is_when_it_takes_long(books, monkeypatch):
     assert [line.split()[1] for line in errors.getvalue().splitlines()] == [
         "agent_chats",
         "chat_histories",
+        "chat_runs",
         "users",
         "token_windows",
     ]
