@@ -1,49 +1,89 @@
-"""Stops claiming while the broker is away: one failure opens it, one answered probe closes it. Pure.
+"""Stops what would be tried in vain: one failure opens it, an answer closes it. Pure.
 
-Without it every relay would claim rows in vain, and the log would fill with one line a batch.
+One stands for the broker: without it every relay would claim rows in vain, and the log would fill with one line a
+batch. One stands for each topic that the broker does not take, so that the others go on.
 """
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 # Larger: a broker that comes back is noticed later; smaller: one that is away is asked more often.
 SHORTEST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 5.0
+# Larger: a topic whose messages time out takes less of the time in which the others are published; smaller: its own
+# events wait less when the broker takes them again.
+LONGEST_TOPIC_WAIT_SECONDS = 15.0
 JITTER = 0.2  # share of the wait that is added at most, so that relays do not ask in step
 
 
 class Breaker:
     """Shared by the threads of a process; `monotonic` gives seconds that never go back."""
 
-    def __init__(self, *, monotonic: Callable[[], float], spread: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        *,
+        monotonic: Callable[[], float],
+        spread: Callable[[], float] = random.random,
+        longest_seconds: float = LONGEST_WAIT_SECONDS,
+    ) -> None:
         self._monotonic = monotonic
         self._spread = spread
+        self._longest_seconds = longest_seconds
         self._lock = threading.Lock()
+        self._is_open = False
         self._wait_seconds = 0.0
         self._probe_at = 0.0
 
     @property
     def is_open(self) -> bool:
-        """Tell whether nothing may be claimed."""
-        return self._wait_seconds > 0
+        """Tell whether nothing may be tried."""
+        return self._is_open
 
     def note_failure(self) -> bool:
-        """Take note that the broker did not answer; true when this opened it."""
+        """Take note that something was tried in vain; true when this opened it."""
         with self._lock:
-            was_closed = self._wait_seconds == 0
-            self._wait_seconds = min(self._wait_seconds * 2 or SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
+            was_open, self._is_open = self._is_open, True
+            self._wait_seconds = min(self._wait_seconds * 2 or SHORTEST_WAIT_SECONDS, self._longest_seconds)
             self._probe_at = self._monotonic() + self._wait_seconds * (1 + self._spread() * JITTER)
-            return was_closed
+            return not was_open
+
+    def note_answer(self) -> bool:
+        """Take note that a probe was answered; true when this closed it. The next failure waits longer all the same."""
+        with self._lock:
+            was_open, self._is_open = self._is_open, False
+            return was_open
 
     def note_success(self) -> bool:
-        """Take note that the broker answered; true when this closed it."""
+        """Take note that something was published; true when this closed it."""
         with self._lock:
-            was_open = self._wait_seconds > 0
+            was_open, self._is_open = self._is_open, False
             self._wait_seconds = 0.0
             return was_open
 
     def seconds_to_probe(self) -> float:
-        """Return how long to wait before the broker is asked again; zero when it is time, or when it is closed."""
+        """Return how long to wait before the next try; zero when it is time, or when it is closed."""
         with self._lock:
-            return max(self._probe_at - self._monotonic(), 0.0) if self._wait_seconds else 0.0
+            return max(self._probe_at - self._monotonic(), 0.0) if self._is_open else 0.0
+
+
+class TopicBreakers:
+    """A breaker for each topic that the broker did not take; shared like a breaker."""
+
+    def __init__(self, *, monotonic: Callable[[], float], spread: Callable[[], float] = random.random) -> None:
+        self._make = partial(Breaker, monotonic=monotonic, spread=spread, longest_seconds=LONGEST_TOPIC_WAIT_SECONDS)
+        self._by_topic: dict[str, Breaker] = {}
+
+    def note_failure(self, topic: str) -> bool:
+        """Take note that nothing was taken for the topic; true when it was all right before."""
+        return self._by_topic.setdefault(topic, self._make()).note_failure()
+
+    def note_success(self, topics: Iterable[str]) -> list[str]:
+        """Take note that something was published to the topics; return those that were refused before."""
+        return [topic for topic in self._by_topic.keys() & set(topics) if self._by_topic[topic].note_success()]
+
+    def waits(self) -> dict[str, float]:
+        """Return the topics that are not to be tried now, and for how many seconds more."""
+        waits = ((topic, breaker.seconds_to_probe()) for topic, breaker in list(self._by_topic.items()))
+        return {topic: seconds for topic, seconds in waits if seconds > 0}

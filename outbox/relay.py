@@ -6,10 +6,11 @@ No lock is held while publishing.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
-from outbox.breaker import Breaker
+from outbox.breaker import SHORTEST_WAIT_SECONDS, Breaker, TopicBreakers
 from outbox.claim import ALL_SHARDS, Claim, ClaimedRow, Share, claim_rows
 from outbox.commit_order import CommitOrder
 from outbox.envelope import EnvelopeUnreadable, encode_wire
@@ -17,10 +18,10 @@ from outbox.holds import BATCH, paused_types, release_held_rows, wake_due_rows
 from outbox.metrics import observe_published
 from outbox.models import Attempt
 from outbox.registry import blocking_types
-from outbox.settle import Astray, bury, find_astray, give_back, settle_published
+from outbox.settle import Astray, bury, find_astray, give_back, let_wait, settle_published
 from outbox.tally import TALLY
 from outbox.tracing import PublishSpans
-from outbox.transports import OutgoingMessage, PublishResult, Transport, TransportUnavailable
+from outbox.transports import OutgoingMessage, PublishFailure, PublishResult, Transport, TransportUnavailable
 from outbox.workers import own_name
 from smartflow.kernel.clock import Clock
 
@@ -56,6 +57,7 @@ class Memory:
     """What the relays of one process remember from batch to batch."""
 
     breaker: Breaker = field(default_factory=lambda: Breaker(monotonic=time.monotonic))
+    topics: TopicBreakers = field(default_factory=lambda: TopicBreakers(monotonic=time.monotonic))
     order: CommitOrder = field(default_factory=CommitOrder)
 
 
@@ -76,12 +78,10 @@ class Relay:
             return False
         if breaker.seconds_to_probe() > 0:
             return True
-        try:
-            self.transport.check(timeout_seconds=PROBE_SECONDS)
-        except TransportUnavailable:
+        if not self._is_answered():
             breaker.note_failure()
             return True
-        if breaker.note_success():
+        if breaker.note_answer():
             logger.info("Publishing goes on: the broker answers again")
         return False
 
@@ -99,9 +99,28 @@ class Relay:
             share=share,
         )
         result = PassResult(claimed=len(claim.rows))
-        if claim.rows:
-            self._publish(claim, result)
+        if rows := self._without_refused_topics(claim):
+            self._publish(replace(claim, rows=rows), result)
         return claim, result
+
+    def _without_refused_topics(self, claim: Claim) -> list[ClaimedRow]:
+        """Let rows of topics that are not tried now wait, and those behind them; return the others."""
+        waits = self.memory.topics.waits()
+        if not waits:
+            return claim.rows
+        rows: list[ClaimedRow] = []
+        behind: dict[str, str] = {}
+        aside: dict[str, list[int]] = {}
+        for row in claim.rows:
+            if row.topic in waits:
+                behind.setdefault(row.message_key, row.topic)
+            if topic := behind.get(row.message_key):
+                aside.setdefault(topic, []).append(row.id)
+            else:
+                rows.append(row)
+        for topic, ids in aside.items():
+            self._let_wait(claim, ids, seconds=waits[topic], reason=f"the broker does not take {topic}")
+        return rows
 
     def _publish(self, claim: Claim, result: PassResult) -> None:
         started = time.monotonic()
@@ -119,12 +138,67 @@ class Relay:
         if refused:
             result.dead += bury(refused=refused, token=claim.token, now=now, by=self.name, seconds=seconds)
         _give_back_unsent(claim, {message.outbox_id for message in messages} | set(refused), self.clock)
-        unsent = {pk: failure.reason for pk, failure in answer.failures.items() if not failure.is_permanent}
-        if unsent:
-            self._note_failure(next(iter(unsent.values())))
-            result.is_transport_down = True
-            reason = f"not published: {next(iter(unsent.values()))}"
-            give_back(ids=list(unsent), token=claim.token, now=now, reason=reason)
+        self._note_taken({message.topic for message in messages if message.outbox_id not in answer.failures})
+        if answer.failures.keys() - permanent.keys():
+            self._put_off(claim, messages, answer, result)
+
+    def _put_off(
+        self, claim: Claim, messages: Sequence[OutgoingMessage], answer: PublishResult, result: PassResult
+    ) -> None:
+        """
+        Let go of what was not acknowledged; no attempt counts.
+
+        While the broker is away it stays ready, for its return. A broker that is there does not take these only: they
+        wait, or they would stand in the way of all it takes.
+        """
+        failures = {pk: failure for pk, failure in answer.failures.items() if not failure.is_permanent}
+        is_of_topics = all(failure.is_of_topic for failure in failures.values())
+        if len(answer.failures) < len(messages) or is_of_topics or self._is_answered():
+            self._put_off_topics(claim, messages, failures)
+            return
+        reason = next(iter(failures.values())).reason
+        if self.memory.breaker.note_failure():
+            logger.warning(
+                "Publishing pauses: the broker does not answer; events wait in the table", extra={"reason": reason}
+            )
+        result.is_transport_down = True
+        give_back(ids=list(failures), token=claim.token, now=self.clock(), reason=f"not published: {reason}")
+
+    def _put_off_topics(
+        self, claim: Claim, messages: Sequence[OutgoingMessage], failures: Mapping[int, PublishFailure]
+    ) -> None:
+        """Let them wait as long as their topic does: longer and longer, if nothing of it was taken."""
+        taken = {message.topic for message in messages if message.outbox_id not in failures}
+        unsent: dict[str, list[int]] = {}
+        for message in messages:
+            if message.outbox_id in failures:
+                unsent.setdefault(message.topic, []).append(message.outbox_id)
+        for topic in unsent.keys() - taken:
+            if self.memory.topics.note_failure(topic):
+                fields = {"topic": topic, "reason": failures[unsent[topic][0]].reason}
+                logger.warning("The broker does not take a topic; its events wait in the table", extra=fields)
+        waits = self.memory.topics.waits()
+        for topic, ids in unsent.items():
+            seconds = waits.get(topic, SHORTEST_WAIT_SECONDS)
+            self._let_wait(claim, ids, seconds=seconds, reason=failures[ids[0]].reason)
+
+    def _let_wait(self, claim: Claim, ids: Sequence[int], *, seconds: float, reason: str) -> None:
+        now = self.clock()
+        until = now + timedelta(seconds=seconds)
+        let_wait(ids=ids, token=claim.token, until=until, now=now, reason=f"not published: {reason}")
+
+    def _is_answered(self) -> bool:
+        try:
+            self.transport.check(timeout_seconds=PROBE_SECONDS)
+        except TransportUnavailable:
+            return False
+        return True
+
+    def _note_taken(self, topics: set[str]) -> None:
+        if topics and self.memory.breaker.note_success():
+            logger.info("Publishing goes on: the broker answers again")
+        for topic in self.memory.topics.note_success(topics):
+            logger.info("The broker takes a topic again", extra={"topic": topic})
 
     def _settle(
         self, claim: Claim, messages: Sequence[OutgoingMessage], answer: PublishResult, result: PassResult
@@ -159,12 +233,6 @@ class Relay:
             TALLY.add("violations")
             fields = {"outbox_id": pk, "later_outbox_id": last, "key": key}
             logger.warning("An event was committed after a later one of its key was published", extra=fields)
-
-    def _note_failure(self, reason: str) -> None:
-        if self.memory.breaker.note_failure():
-            logger.warning(
-                "Publishing pauses: the broker does not answer; events wait in the table", extra={"reason": reason}
-            )
 
 
 def run_pass(

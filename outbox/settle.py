@@ -134,3 +134,17 @@ def give_back(*, ids: Collection[int], token: str, now: datetime, reason: str | 
     said = {} if reason is None else {"last_error": reason}
     if ids:
         repeat_on_conflict(lambda: _held(ids, token).update(claim_token=None, lease_until=None, updated_at=now, **said))
+
+
+def let_wait(*, ids: Collection[int], token: str, until: datetime, now: datetime, reason: str) -> None:
+    """Let rows that the broker does not take now wait; the claim lets their keys wait with them. No attempt counts."""
+    step = partial(
+        _held(ids, token).update,
+        ready_shard=None,
+        next_retry_at=until,
+        claim_token=None,
+        lease_until=None,
+        updated_at=now,
+        last_error=reason,
+    )
+    repeat_on_conflict(step)

@@ -23,10 +23,15 @@ class OutgoingMessage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishFailure:
-    """Why one message was not acknowledged. Permanent: the same message can never be accepted."""
+    """
+    Why one message was not acknowledged.
+
+    Permanent: the same message can never be accepted. Of the topic: the broker answers, and takes nothing for it now.
+    """
 
     reason: str
     is_permanent: bool
+    is_of_topic: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,6 +36,12 @@ from outbox.transports.stall import Offsets, Partition, StallWatch, is_passed_ov
 logger = logging.getLogger(__name__)
 
 _PERMANENT = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD}
+_OF_TOPIC = {
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+}
 _PROBE_SECONDS = 1.0
 # Longer than a killed member, or one that a broker's return left behind, keeps the others waiting: session.timeout.ms.
 # Larger: messages wait longer behind a stuck member; smaller: a member that is slowly let in is thrown out again.
@@ -65,8 +71,9 @@ class KafkaTransport:
         # The broker refuses a request as a whole: alone, the small messages that shared it with a large one pass.
         for message in batch.too_large if len(messages) > 1 else ():
             batch.send([message])
-        if any(not failure.is_permanent for failure in batch.failures.values()):
-            self._give_up(producer)
+        passing = [failure for failure in batch.failures.values() if not failure.is_permanent]
+        if passing:
+            self._give_up(producer, is_over=all(failure.is_of_topic for failure in passing))
         # copies: another thread that polls the same producer may still serve reports of this batch
         return PublishResult(failures=dict(batch.failures), positions=dict(batch.positions))
 
@@ -105,9 +112,11 @@ class KafkaTransport:
                 self._producer = Producer(producer_settings())
             return self._producer
 
-    def _give_up(self, producer: Producer) -> None:
-        # What is still queued would arrive behind its own retry; a new producer also leaves a fatal state behind.
-        producer.purge()
+    def _give_up(self, producer: Producer, *, is_over: bool) -> None:
+        # What is still queued would arrive behind its own retry; a new producer also leaves behind a fatal state, or
+        # what it believes of a topic. Where every report has come only other threads' messages are left in it.
+        if not is_over:
+            producer.purge()
         with self._lock:
             self._producer = None
             self._known_topics = set()
@@ -156,7 +165,8 @@ class _Batch:
                 self._producer.poll(0.05)
             except KafkaException as error:
                 self._fail(message, error.args[0])
-                return self.failures[message.outbox_id].is_permanent  # its own fault: go on; the broker's: stop
+                failure = self.failures[message.outbox_id]
+                return failure.is_permanent or failure.is_of_topic  # the broker's own fault: stop
             else:
                 self._waiting += 1
                 return True
@@ -172,8 +182,9 @@ class _Batch:
             self.too_large.append(message)
 
     def _fail(self, message: OutgoingMessage, error: KafkaError) -> None:
-        is_permanent = error.code() in _PERMANENT
-        self.failures[message.outbox_id] = PublishFailure(reason=error.name(), is_permanent=is_permanent)
+        self.failures[message.outbox_id] = PublishFailure(
+            reason=error.name(), is_permanent=error.code() in _PERMANENT, is_of_topic=error.code() in _OF_TOPIC
+        )
 
 
 class KafkaConsumer:

@@ -95,6 +95,18 @@ def test_publish_refuses_only_the_message_that_the_topic_has_no_room_for(kafka, 
     assert {pk: failure.is_permanent for pk, failure in failures.items()} == {huge.outbox_id: True}
 
 
+def test_publish_blames_the_topic_and_takes_the_rest_when_a_name_is_no_topics(transport):
+    """Known to be refused by the second time, its messages fail at once; those behind them pass all the same."""
+    for _ in range(2):
+        bad = [outgoing(topic="not a topic!") for _ in range(2)]
+        messages = [outgoing("one"), bad[0], outgoing("two"), bad[1], outgoing("three")]
+
+        failures = transport.publish(messages, timeout_seconds=10).failures
+
+        assert set(failures) == {message.outbox_id for message in bad}
+        assert {(failure.is_permanent, failure.is_of_topic) for failure in failures.values()} == {(False, True)}
+
+
 def publish_from_child(answers) -> None:
     message = outgoing("from the child")
     answers.put(len(transports.get_transport().publish([message], timeout_seconds=10).failures))

@@ -21,7 +21,7 @@ from outbox.dead_letters import discard_dead_letters, requeue_dead_letters
 from outbox.dispatch import Outcome
 from outbox.models import KeyHold, OutboxMessage, PausedType, Status
 from outbox.rescan import send_round_again
-from outbox.settle import bury, find_astray, give_back, settle_published
+from outbox.settle import bury, find_astray, give_back, let_wait, settle_published
 from outbox.shards import shard_of
 from outbox.transports import PublishedRow
 from tests.outbox_rows import EVENT_TYPE, NOW, append, change, row_of, wire
@@ -189,6 +189,9 @@ class Explorer:
         def let_go():
             give_back(ids=[self.pk], token=name, now=NOW, reason="away")
 
+        def put_off():
+            let_wait(ids=[self.pk], token=name, until=AHEAD, now=NOW, reason="the topic")
+
         def park():
             bury(refused={self.pk: "no"}, token=name, now=NOW, by=name, seconds=0.1)
 
@@ -204,7 +207,10 @@ class Explorer:
                 f"{name} settles": lambda: self._settle(state, name, settle),
                 f"{name} is killed": lambda: replace(state, **to("idle")),
             },
-            "unanswered": {f"{name} releases": lambda: self.after(state, let_go, holder=name, **to("idle"))},
+            "unanswered": {
+                f"{name} releases": lambda: self.after(state, let_go, holder=name, **to("idle")),
+                f"{name} puts off": lambda: self.after(state, put_off, holder=name, **to("idle")),
+            },
             "refused": {f"{name} buries": lambda: self.after(state, park, holder=name, **to("idle"))},
         }[doing]
 
@@ -308,7 +314,7 @@ def check(before: State, step: str, after: State) -> None:
         assert replace(new, was_discarded=old.was_discarded) == old, told()
     assert after.effects == (new.status == Status.CONSUMED), told()
     assert after.hold or not new.is_held, told()
-    if step.endswith(("settles", "releases", "buries")) and old.holder != step[0]:
+    if step.endswith(("settles", "releases", "puts off", "buries")) and old.holder != step[0]:
         assert replace(new, place=old.place) == old, told()
     if new.retry_count != old.retry_count:
         assert (step, new.retry_count) in {("requeue", 0), ("consumer records", old.retry_count + 1)}, told()
