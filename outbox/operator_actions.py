@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 # How long an action stays with a worker that says nothing more. Larger: a killed worker's action waits longer.
 LEASE_SECONDS = 8
 REASON_LENGTH = 255
+# Counting, so many steps are looked at before the lease is renewed. Larger: a request to stop is heard later.
+LOOKS_A_LEASE = 10
 
 Verb, State = OperatorAction.Verb, OperatorAction.State
 _OPEN = (State.WAITING, State.RUNNING)
@@ -176,11 +178,12 @@ def work_on(
 
 def _move_until(action_id: int, clock: Clock, is_time_over: Callable[[], bool]) -> bool:
     if _is_untouched(action_id):
-        _count_exactly(action_id, clock)
-    is_over = False
-    while not is_over and not is_time_over():
+        _count(action_id, clock, is_time_over)
+    while True:
+        # one batch in any case: an action whose count took all the time would never begin
         is_over = repeat_on_conflict(lambda: _move_batch(action_id, clock()))
-    return is_over
+        if is_over or is_time_over():
+            return is_over
 
 
 def _give_back(action_id: int) -> None:
@@ -200,15 +203,21 @@ def _is_untouched(action_id: int) -> bool:
     return OperatorAction.objects.filter(pk=action_id, after_id=0, is_stop_requested=False).exists()
 
 
-def _count_exactly(action_id: int, clock: Clock) -> None:
-    """Replace the dry run's "at least": the progress is shown against it."""
+def _count(action_id: int, clock: Clock, is_time_over: Callable[[], bool]) -> None:
+    """Replace the dry run's "at least", against which the progress is shown; when time is over, by a larger one."""
     action = OperatorAction.objects.get(pk=action_id)
+    going_on = OperatorAction.objects.filter(pk=action_id, is_stop_requested=False)
     count = 0
     for number, look in enumerate(walk_dead_letters(selection=Selection.from_json(action.selection))):
         count += len(look.ids)
-        if number % 50 == 0:
-            lease = clock() + timedelta(seconds=LEASE_SECONDS)
-            OperatorAction.objects.filter(pk=action_id).update(lease_until=lease)
+        if look.is_end:
+            break
+        lease = clock() + timedelta(seconds=LEASE_SECONDS)
+        if number % LOOKS_A_LEASE == 0 and not going_on.update(lease_until=lease):
+            return
+        if is_time_over():
+            count = max(count, action.expected_count)
+            break
     OperatorAction.objects.filter(pk=action_id).update(expected_count=count)
 
 

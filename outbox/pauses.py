@@ -4,6 +4,7 @@ Only the type's row is written here. Relays look at them once a second, hold the
 let them go in their order when it goes on (holds.py). Called by the admin and by `manage.py outbox`.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -34,6 +35,16 @@ class TypeNotPaused(Conflict):
     """There is nothing to let go on."""
 
     message = _("This event type is not paused.")
+
+
+def check_type(*, event_type: str, is_to_pause: bool, paused: Collection[str]) -> None:
+    """Raises: EventTypeUnknown, TypeAlreadyPaused or TypeNotPaused, as the change itself would."""
+    if is_to_pause and event_type not in EVENT_TYPES:
+        raise EventTypeUnknown(event_type)
+    if is_to_pause and event_type in paused:
+        raise TypeAlreadyPaused(event_type)
+    if not is_to_pause and event_type not in paused:
+        raise TypeNotPaused(event_type)
 
 
 def pause_type(*, event_type: str, by: str, reason: str, now: datetime, user_id: int | None = None) -> OperatorAction:

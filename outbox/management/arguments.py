@@ -9,6 +9,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from outbox.selection import Selection
 
+# More than any row's age, and less than what a date can be taken back by.
+LONGEST = timedelta(days=36_500)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -17,7 +19,10 @@ def duration(text: str) -> timedelta:
     match = re.fullmatch(r"(\d{1,6})([smhd])", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time; examples: 90s, 30m, 2h, 7d")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    length = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    if length > LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is longer than {LONGEST.days}d")
+    return length
 
 
 def row_id(text: str) -> int:

@@ -12,10 +12,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
+from django.db import DatabaseError, InterfaceError, transaction
 
 from outbox import dead_letters, pauses, upkeep
 from outbox.database_clock import database_now
+from outbox.database_errors import is_away
 from outbox.management.arguments import add_verbs, selection_of
 from outbox.management.status import as_json, as_lines
 from outbox.models import OperatorAction, PausedType, Status
@@ -24,6 +25,7 @@ from outbox.queries import overview
 from outbox.selection import Preview, freeze, order_risk, preview_dead_letters
 from smartflow.events import EVENT_TYPES
 from smartflow.kernel.errors import DomainError
+from smartflow.kernel.redact import describe_error
 
 INTERRUPTED = 130
 SHORTEST_RETENTION = timedelta(hours=1)
@@ -43,19 +45,19 @@ class Command(BaseCommand):
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         """Run one verb; an anticipated failure is told in its own words."""
         self._told_at = 0.0
-        if verb == "status":
-            self._status(options)
-            return
-        if not options["dry_run"] and not options["reason"].strip() and (verb != "prune" or options["discarded"]):
-            raise CommandError('Say why: --reason "…" is what the next operator reads.')
+        if verb != "status":
+            _check_reason(verb, options)
+        step = {"status": self._status, "requeue": self._move, "discard": self._move, "prune": self._prune}
         try:
-            {"requeue": self._move, "discard": self._move, "prune": self._prune}.get(verb, self._pause_or_resume)(
-                verb, options
-            )
+            step.get(verb, self._pause_or_resume)(verb, options)
         except DomainError as error:
             raise CommandError(f"{error.message} {error.detail}".strip()) from error
+        except (DatabaseError, InterfaceError) as error:
+            if not is_away(error):
+                raise
+            raise CommandError(f"The database does not answer: {describe_error(error, max_bytes=200)}") from error
 
-    def _status(self, options: dict[str, Any]) -> None:
+    def _status(self, verb: str, options: dict[str, Any]) -> None:
         look = overview(now=database_now())
         if options["as_json"]:
             self.stdout.write(json.dumps(as_json(look), indent=2, default=str))
@@ -69,6 +71,8 @@ class Command(BaseCommand):
         selection = freeze(selection=selection_of(options=options, now=now), now=now)
         preview = preview_dead_letters(selection=selection)
         self._tell_preview(verb, preview)
+        if selection.ids is not None and preview.is_empty:
+            raise CommandError("None of these rows is a dead letter.")
         if options["dry_run"] or preview.is_empty:
             return
         what = f"{preview.count} dead letters" if preview.ids else "those of the others that fit"
@@ -81,6 +85,10 @@ class Command(BaseCommand):
                 returncode=INTERRUPTED,
             )
         self.stdout.write(f"{action.done_count:,} dead letters were {DONE[verb]} (action #{action.pk}).")
+        if selection.ids is not None and action.done_count < len(selection.ids):
+            raise CommandError(
+                f"{len(selection.ids) - action.done_count:,} of the named rows could not be {DONE[verb]}."
+            )
 
     def _tell_preview(self, verb: str, preview: Preview) -> None:
         if preview.ids or preview.is_complete:
@@ -122,7 +130,9 @@ class Command(BaseCommand):
         every = sorted(EVENT_TYPES - paused if verb == "pause" else paused)
         if bool(options["types"]) == options["is_all"]:
             raise CommandError(f"Name event types, or --all. These can be {DONE[verb]}: {', '.join(every) or 'none'}")
-        types = every if options["is_all"] else options["types"]
+        types = every if options["is_all"] else list(dict.fromkeys(options["types"]))
+        for event_type in types:
+            pauses.check_type(event_type=event_type, is_to_pause=verb == "pause", paused=paused)
         self.stdout.write(f"To be {DONE[verb]}: {', '.join(types) or 'nothing'}")
         if options["dry_run"] or not types:
             return
@@ -185,6 +195,11 @@ class Command(BaseCommand):
             raise CommandError("Nobody is there to ask: confirm with --yes.") from None
         if answer.strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing was changed.")
+
+
+def _check_reason(verb: str, options: dict[str, Any]) -> None:
+    if not options["dry_run"] and not options["reason"].strip() and (verb != "prune" or options["discarded"]):
+        raise CommandError('Say why: --reason "…" is what the next operator reads.')
 
 
 def _operator() -> str:

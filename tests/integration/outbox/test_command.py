@@ -7,6 +7,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import InterfaceError
 
 from outbox import operator_actions
 from outbox.database_clock import database_now
@@ -111,7 +112,12 @@ def test_it_warns_where_the_order_of_a_key_would_break():
         (["requeue", "--older-than", "soon", "--reason", "r"], "no length of time"),
         (["pause", "--reason", "r"], EVENT_TYPE),
         (["pause", "no.such.type", "--reason", "r", "--yes"], "There is no such event type"),
+        (["pause", "no.such.type", "--dry-run"], "There is no such event type"),
         (["resume", EVENT_TYPE, "--reason", "r", "--yes"], "not paused"),
+        (["resume", EVENT_TYPE, "--dry-run"], "not paused"),
+        (["requeue", "--older-than", "999999d", "--reason", "r"], "longer than 36500d"),
+        (["prune", "--older-than", "999999d"], "longer than 36500d"),
+        (["requeue", "--id", "999999999", "--reason", "r", "--yes"], "None of these rows is a dead letter"),
         (["prune", "--older-than", "5m"], "an hour at least"),
     ],
 )
@@ -208,6 +214,28 @@ def consumed(days: int) -> int:
     pk = append(now=at)
     change(pk, status=Status.CONSUMED, published_at=at, consumed_at=at)
     return pk
+
+
+def test_a_type_that_is_named_twice_is_paused_once():
+    assert run("pause", EVENT_TYPE, EVENT_TYPE, "--reason", "r", "--yes").code == 0
+    assert paused_types() == frozenset({EVENT_TYPE})
+
+
+def test_requeue_says_with_its_code_that_a_named_row_was_no_dead_letter():
+    pk, other = dead(), append()
+    answer = run("requeue", "--id", str(pk), "--id", str(other), "--reason", "r", "--yes")
+    assert (answer.code, answer.error) == (1, "1 of the named rows could not be requeued.")
+    assert row_of(pk).status == Status.PENDING
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["requeue", "--all", "--dry-run"]])
+def test_a_database_that_is_away_is_told_in_a_sentence(arguments, monkeypatch):
+    def ask():
+        raise InterfaceError("Can't connect as root:hunter2@db")
+
+    monkeypatch.setattr("outbox.management.commands.outbox.database_now", ask)
+    answer = run(*arguments)
+    assert (answer.code, answer.error.startswith("The database does not answer: InterfaceError")) == (1, True)
 
 
 def test_prune_deletes_past_retention_and_writes_the_record():

@@ -9,7 +9,7 @@ from django.db import OperationalError
 from outbox import dead_letters, jobs, operator_actions
 from outbox.models import OperatorAction, OutboxMessage, Status
 from outbox.operator_actions import LEASE_SECONDS, ActionOver, request_stop, run_actions, work_on
-from outbox.selection import Selection
+from outbox.selection import Selection, look_at_dead_letters
 from smartflow.timetable import TIMETABLE
 from tests.outbox_rows import EVENT_TYPE, NOW, SteppedClock, new_row
 
@@ -161,7 +161,7 @@ def test_run_actions_ends_behind_the_batch_when_the_worker_is_stopping(clock):
 
     def is_stopping() -> bool:
         asked.append(1)
-        return len(asked) > 3
+        return len(asked) > 2
 
     run_actions(clock=clock, seconds=30, is_stopping=is_stopping)
     action.refresh_from_db()
@@ -184,6 +184,52 @@ def test_request_stop_ends_the_work_before_the_next_batch(clock, monkeypatch):
     assert (action.state, action.stopped_by, action.done_count) == ("stopped", "bob", 5)
     assert (action.finished_at, count(Status.PENDING), count(Status.DEAD)) == (LATER, 5, 7)
     assert run_actions(clock=clock, seconds=30) == 0
+
+
+@pytest.fixture
+def long_count(monkeypatch):
+    """Let every look of the walk be at one row, and count the looks."""
+    looks = []
+
+    def walk(*, selection):
+        after_id = 0
+        while True:
+            look = look_at_dead_letters(selection=selection, after_id=after_id, limit=1)
+            looks.append(look)
+            yield look
+            if look.is_end:
+                return
+            after_id = look.last_id
+
+    monkeypatch.setattr(operator_actions, "walk_dead_letters", walk)
+    return looks
+
+
+def test_counting_ends_when_the_time_is_over_and_the_first_batch_is_moved(clock, long_count):
+    make_dead(12)
+    action = requeue_all()
+
+    ended = work_on(action_id=action.pk, clock=clock, seconds=0)
+
+    assert (len(long_count), ended.done_count, ended.lease_until) == (1, 5, None)
+    assert work_on(action_id=action.pk, clock=clock, seconds=30).done_count == 12
+    assert len(long_count) == 1
+
+
+def test_counting_ends_when_a_stop_is_asked_for(clock, long_count, monkeypatch):
+    make_dead(12)
+    action = requeue_all()
+    monkeypatch.setattr(operator_actions, "LOOKS_A_LEASE", 1)
+    asked = []
+
+    def tick():
+        if len(long_count) == 3 and not asked:
+            asked.append(1)
+            request_stop(action_id=action.pk, by="bob")
+        return clock()
+
+    assert work_on(action_id=action.pk, clock=tick, seconds=30).state == "stopped"
+    assert (len(long_count), count(Status.PENDING)) == (3, 0)
 
 
 def test_request_stop_refuses_when_the_action_is_over(clock):
