@@ -66,7 +66,10 @@ class AnswerBody:
                         yield event
                 if self._reader.progress != progress:
                     heard_at, progress = clock(), self._reader.progress
-        except ModelError:
+        except ModelError as error:
+            if not received and isinstance(error, ModelBadResponse) and not self._reader.finish_reason:
+                # What cannot be read at the body's end is the half of an event.
+                raise ModelCut(error.detail) from error
             if not self._reader.finish_reason:
                 raise
         finally:

@@ -3,8 +3,9 @@
 Called by answer_body.py with one decoded server-sent event after the other. Knows no connection and no clock.
 
 What differs between providers: usage in a chunk of its own, on the last content chunk, after the finish reason, as
-running totals, null, zero or never; no choices; content as a list of parts; reasoning under three names; refusals
-beside content; tool calls (tool_calls.py); an error object in the middle of a 200; pings as comments, events or text.
+running totals, inside the choice, null, zero or never; no choices; content as a list of parts, as a whole message or as
+the text of a completion; reasoning under three names; refusals beside content; tool calls (tool_calls.py); errors in
+the middle of a 200, in an object of their own or as the chunk itself; pings as comments, events or text.
 """
 
 import json
@@ -27,9 +28,13 @@ from chat.llm.surrogates import SurrogateJoiner
 from chat.llm.tool_calls import ToolCallAssembler
 
 DONE = b"[DONE]"
-_FINISH_REASONS_OF_FAILURE = {"error", "network_error"}
-_BESIDE_TEXT = ("reasoning_content", "reasoning", "refusal", "tool_calls")
+_FINISH_REASONS_OF_FAILURE = {"error", "network_error", "insufficient_system_resource"}
+_BESIDE_TEXT = ("reasoning_content", "reasoning", "refusal", "tool_calls", "function_call")
 _FINISH_REASONS_BESIDE_CALLS = {"stop", "function_call"}
+_FIRST_CHOICE = (0, None, "0")
+# No model takes so many in one call. A report beyond it is a mistake of its maker, no column may be able to hold it,
+# and charging it would block its user for the week.
+MOST_TOKENS_OF_CALL = 20_000_000
 
 
 class ChunkReader:
@@ -43,12 +48,13 @@ class ChunkReader:
         self._usage: UsageReported | None = None
         self._text = SurrogateJoiner()
         self._tool_calls = ToolCallAssembler()
+        self._has_deltas = False
 
     def read(self, event: ServerEvent) -> Iterable[ModelEvent]:
         """
         Return what this event says; nothing for a ping.
 
-        Raises: ModelBadResponse for JSON that is broken; a ModelError by kind for the provider's own error object.
+        Raises: ModelBadResponse for JSON that is broken or no chunk; a ModelError by kind for the provider's own error.
                 While the result is read, too: what was said before the failure in the same chunk comes first.
         """
         if event.data.startswith(DONE):
@@ -56,14 +62,17 @@ class ChunkReader:
             self.progress += 1
             return ()
         chunk = _decode(event.data)
+        if event.name == "error":
+            raise upstream_error(_find_error(chunk or {}) or chunk or event.data.decode("utf-8", "replace"))
         if chunk is None:
             return ()
-        if error := chunk.get("error") or (event.name == "error" and chunk):
+        if error := _find_error(chunk):
             raise upstream_error(error)
         if not self.progress:
             self.first_chunk = chunk
         self.progress += 1
         if plain := _plain_text(chunk):
+            self._has_deltas = True
             text = self._text.feed(plain)
             return (TextDelta(text),) if text else ()
         return self._read_chunk(chunk)
@@ -80,17 +89,33 @@ class ChunkReader:
         yield from self._read_usage(chunk.get("usage"))
 
     def _read_choices(self, chunk: Mapping[str, Any]) -> Iterator[ModelEvent]:
-        for choice in chunk.get("choices") or ():
-            if not isinstance(choice, dict) or choice.get("index") not in {0, None}:
+        choices = chunk.get("choices") or ()
+        if not isinstance(choices, list | tuple):
+            raise ModelBadResponse("the choices of a chunk are no list")
+        for choice in choices:
+            if not isinstance(choice, dict) or choice.get("index") not in _FIRST_CHOICE:
                 continue
-            if isinstance(delta := choice.get("delta"), dict):
-                yield from self._with_whole_characters(_read_delta(delta))
-                if fragments := delta.get("tool_calls"):
-                    yield from self._tool_calls.feed(fragments)
+            delta = self._delta_of(choice)
+            yield from self._with_whole_characters(_read_delta(delta))
+            if fragments := delta.get("tool_calls"):
+                yield from self._tool_calls.feed(fragments)
+            elif call := delta.get("function_call"):
+                yield from self._tool_calls.feed([{"function": call}])
+            yield from self._read_usage(choice.get("usage"))
             if isinstance(reason := choice.get("finish_reason"), str) and reason:
                 if reason in _FINISH_REASONS_OF_FAILURE:
                     raise upstream_error({"type": f"finish_reason {reason}"})
                 self.finish_reason = reason
+
+    def _delta_of(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what the choice adds. Beside deltas, a message or a text only says again what they said."""
+        delta, message = choice.get("delta"), choice.get("message")
+        if isinstance(delta, dict):
+            self._has_deltas = True
+            return delta
+        if self._has_deltas:
+            return {}
+        return message if isinstance(message, dict) else {"content": choice.get("text")}
 
     def _with_whole_characters(self, events: Iterator[ModelEvent]) -> Iterator[ModelEvent]:
         for event in events:
@@ -103,7 +128,7 @@ class ChunkReader:
         if not isinstance(reported, dict):
             return
         usage = _usage(reported)
-        if usage.total_tokens and usage != self._usage:
+        if 0 < usage.total_tokens <= MOST_TOKENS_OF_CALL and usage != self._usage:
             self._usage = usage
             yield usage
 
@@ -117,6 +142,14 @@ def _decode(data: bytes) -> dict[str, Any] | None:
     except ValueError:
         chunk = _decode_leniently(data)
     return chunk
+
+
+def _find_error(chunk: Mapping[str, Any]) -> object:
+    """Return the error that a chunk tells: under that name, or as the chunk itself; nothing when it is none."""
+    if "choices" in chunk:
+        return chunk.get("error")
+    is_error = chunk.get("object") == "error" or (chunk.get("code") and chunk.get("message"))
+    return chunk.get("error") or (chunk if is_error else None)
 
 
 def _decode_leniently(data: bytes) -> dict[str, Any]:
@@ -134,7 +167,9 @@ def _plain_text(chunk: Mapping[str, Any]) -> str:
         (choice,) = chunk["choices"]
         delta = choice["delta"]
         text = delta["content"]
-        if choice["index"] != 0 or choice.get("finish_reason") or chunk.get("usage") or type(text) is not str:
+        if choice["index"] != 0 or choice.get("finish_reason") or type(text) is not str:
+            return ""
+        if chunk.get("usage") or choice.get("usage"):
             return ""
     except (KeyError, TypeError, ValueError, AttributeError):
         return ""
@@ -177,13 +212,15 @@ def _text_of(value: object) -> str:
 
 def _usage(reported: Mapping[str, Any]) -> UsageReported:
     prompt, completion = _count(reported, "prompt_tokens"), _count(reported, "completion_tokens")
+    # Some leave the sum out; others count reasoning in the sum alone. The larger one is what they charge.
+    total = max(_count(reported, "total_tokens"), prompt + completion)
     return UsageReported(
         prompt_tokens=prompt,
         completion_tokens=completion,
-        # Some leave the sum out; others count reasoning in the sum alone. The larger one is what they charge.
-        total_tokens=max(_count(reported, "total_tokens"), prompt + completion),
-        cached_tokens=_count(reported.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning_tokens=_count(reported.get("completion_tokens_details"), "reasoning_tokens"),
+        total_tokens=total,
+        # Parts of the sum, whatever is said of them.
+        cached_tokens=min(total, _count(reported.get("prompt_tokens_details"), "cached_tokens")),
+        reasoning_tokens=min(total, _count(reported.get("completion_tokens_details"), "reasoning_tokens")),
     )
 
 

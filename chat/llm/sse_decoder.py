@@ -13,6 +13,7 @@ from typing import NamedTuple
 # Far above any chunk a provider sends; a body without line ends would otherwise fill the memory.
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -55,8 +56,14 @@ class SseDecoder:
         return events
 
     def finish(self) -> list[ServerEvent]:
-        """Return what the end of the body completes; some servers leave out the last blank line."""
+        """
+        Return what the end of the body leaves: some servers leave out the last blank line.
+
+        The event may be half of one all the same, when the body was cut; only who reads its data can tell.
+        """
         lines = [*_LINE_END.split(self._rest), b""]
+        if b"data".startswith(lines[-2]):
+            lines[-2] = b""  # the beginning of a field of ours, and no foreign line
         self._rest = b""
         return self._take_lines(lines)
 
@@ -79,7 +86,7 @@ class SseDecoder:
     def _take(self, line: bytes) -> ServerEvent | None:
         if not line:
             return self._dispatch()
-        field, _, value = line.partition(b":")
+        field, _, value = line.removeprefix(_BYTE_ORDER_MARK).partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)

@@ -24,12 +24,15 @@ class Scenario:
     numbered: bool = False  # of an echo, each piece says which request it answers: two answers are never the same
     reasoning: int = 0  # so many reasoning chunks first
     reasoning_field: str = "reasoning_content"
-    content: str = "text"  # text | list
+    # text | list | message (no delta) | both (beside deltas, a message with all of it) | legacy (a completion's text)
+    content: str = "text"
     beside: bool = False  # every content chunk carries a thought, too
     tools: str = ""  # calls two tools first, in a form of tool_calls.py; text once their results are sent
     refusal: bool = False  # the text comes as a refusal
     finish: str = "stop"  # `none` leaves it out
-    usage: str = "own"  # own | last | content | after | none | null | zero | running
+    usage: str = (
+        "own"  # own | last | content | after | choice (inside it) | first | none | null | zero | running | huge
+    )
     # its pace
     first_ms: float = 0
     delay_ms: float = 0
@@ -37,9 +40,10 @@ class Scenario:
     after: int = 5
     cut: bool = False  # the socket is closed
     quiet_cut: bool = False  # the body ends properly, but without finish reason and [DONE]
+    half: int = 0  # the body ends properly, so many bytes into a frame
     stall: bool = False  # silence until the client goes
     stall_end: bool = False  # silence after the finish reason
-    error: str = ""  # an error object with this code in the middle
+    error: str = ""  # an error object with this code in the middle, or one of ERRORS in frames.py
     status: int = 200
     times: int = 10**9  # so many requests of this key get `status`, then the answer comes
     retry_after: str = ""
@@ -50,6 +54,8 @@ class Scenario:
     hold: bool = False  # the body stays open after [DONE] or the error object
     not_sse: str = ""  # html | json
     empty_choices: bool = False  # a chunk without choices first
+    byte_order_mark: bool = False  # before the first chunk, which has words
+    text_index: bool = False  # the choice's index is a string
     comments: bool = False  # pings between chunks: as comment, as event, as text
     ping_ms: float = 0  # comments while silent in a stall or before the first chunk
     crlf: bool = False

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from chat.memory.titles import INSTRUCTION
-from tests.scripted_model.frames import Frames, answer_text, build_frames, encode, numbered_echo
+from tests.scripted_model.frames import Frames, answer_text, build_frames, error_frame, numbered_echo
 from tests.scripted_model.scenario import Scenario, ScenarioMisspelled, read_scenario
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -174,16 +174,18 @@ class _Stream:
         scenario = self.scenario
         await self._silence(scenario.first_ms)
         await self._frames(self.frames.head, delay_ms=0)
-        if not (scenario.cut or scenario.quiet_cut or scenario.stall or scenario.error):
+        if not (scenario.cut or scenario.quiet_cut or scenario.stall or scenario.error or scenario.half):
             await self._frames(self.frames.content, delay_ms=scenario.delay_ms)
             return await self._send_tail()
         await self._frames(self.frames.content[: scenario.after], delay_ms=scenario.delay_ms)
         if scenario.stall:
             await self._silence(None)
         if scenario.error:
-            await self._bytes(encode(json.dumps(_error(scenario.error, "it broke at https://upstream.test/v1"))))
+            await self._bytes(error_frame(scenario.error))
             if scenario.hold:
                 await self._silence(None)
+        if scenario.half:
+            await self._bytes(self.frames.content[scenario.after][: scenario.half])
         return not scenario.cut
 
     async def _send_tail(self) -> bool:

@@ -21,6 +21,14 @@ def deltas_of(form: str) -> list[list[dict[str, Any]]]:
     return [piece for number in range(len(CALLS)) for piece in _pieces(number, _PIECES[form])]
 
 
+def function_call_deltas() -> list[dict[str, Any]]:
+    """Return the first call in the form that came before tool calls; it knows one call and no id."""
+    _, name, arguments = CALLS[0]
+    text = json.dumps(arguments)
+    calls = [{"name": name, "arguments": ""}, {"arguments": text[:5]}, {"arguments": text[5:]}]
+    return [{"function_call": call} for call in calls]
+
+
 # How a call is begun: which index and id its first fragment has.
 _WHOLE: dict[str, dict[str, Any]] = {
     "whole": {"index": "own", "has_id": True},

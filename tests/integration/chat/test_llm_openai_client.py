@@ -288,6 +288,9 @@ async def test_stream_raises_when_the_body_is_no_event_stream(scripted: Scripted
         ("status=400,code=context_length_exceeded", ModelContextTooLong),
         ("status=404", ModelRejectedRequest),
         ("first_ms=5000", ModelTimedOut),
+        ("error=vllm,after=0", ModelContextTooLong),
+        ("error=dashscope,after=0", ModelRefusedCredentials),
+        ("error=bad_choices,after=0", ModelBadResponse),
     ],
 )
 async def test_stream_does_not_repeat_what_cannot_succeed(
@@ -317,7 +320,9 @@ async def test_stream_succeeds_when_a_retry_does(scripted: ScriptedModel, scenar
         ("status=429", ModelRateLimited),
         ("cut,after=0", ModelCut),
         ("quiet_cut,after=0", ModelCut),
+        ("half=40,after=0", ModelCut),
         ("error=server_error,after=0", ModelServerError),
+        ("error=event,after=0", ModelServerError),
     ],
 )
 @pytest.mark.parametrize("retries", [0, 2])

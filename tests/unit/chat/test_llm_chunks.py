@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chat.llm.chunks import ChunkReader
+from chat.llm.chunks import MOST_TOKENS_OF_CALL, ChunkReader
 from chat.llm.port import (
     ModelBadResponse,
     ModelContextTooLong,
@@ -13,6 +13,7 @@ from chat.llm.port import (
     ModelEvent,
     ModelRateLimited,
     ModelRefusedCredentials,
+    ModelRejectedRequest,
     ModelServerError,
     ReasoningDelta,
     StreamEnded,
@@ -79,6 +80,7 @@ def test_read_gives_what_a_delta_says(fields: dict[str, Any], events: list[Model
         '{"choices": [null]}',
         '{"choices": [{"delta": null}]}',
         '{"choices": [{"index": 1, "delta": {"content": "another choice"}}]}',
+        '{"choices": [{"index": [0], "delta": {"content": "no choice"}}]}',
         '{"type": "ping"}',
     ],
 )
@@ -88,9 +90,10 @@ def test_read_gives_nothing_for_chunks_without_words(chunk: str) -> None:
     assert reader.finish_reason == ""
 
 
-def test_read_raises_when_a_chunk_is_broken() -> None:
+@pytest.mark.parametrize("chunk", ['{"choices": [', '{"choices": 5}', '{"choices": {"index": 0}}'])
+def test_read_raises_when_a_chunk_is_broken(chunk: str) -> None:
     with pytest.raises(ModelBadResponse):
-        read(ChunkReader(), '{"choices": [')
+        read(ChunkReader(), chunk)
 
 
 @pytest.mark.parametrize("reason", ["stop", "length", "content_filter", "tool_calls"])
@@ -154,6 +157,16 @@ def test_read_does_not_take_done_for_a_finish_reason() -> None:
         (None, None),
         ("many", None),
         (
+            {"prompt_tokens": MOST_TOKENS_OF_CALL, "completion_tokens": 0},
+            UsageReported(MOST_TOKENS_OF_CALL, 0, 20_000_000),
+        ),
+        ({"prompt_tokens": MOST_TOKENS_OF_CALL, "completion_tokens": 1}, None),
+        ({"prompt_tokens": 10**19, "completion_tokens": 1e300}, None),
+        (
+            {"prompt_tokens": 1, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 10**19}},
+            UsageReported(1, 1, 2, cached_tokens=2),
+        ),
+        (
             {
                 "prompt_tokens": 10,
                 "completion_tokens": 20,
@@ -202,6 +215,33 @@ def test_read_raises_for_an_event_that_is_named_error() -> None:
     with pytest.raises(ModelServerError) as raised:
         read(ChunkReader(), {"message": "overloaded", "type": "server_error"}, name="error")
     assert "overloaded" in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("overloaded", ModelServerError), ("maximum context length is 8192", ModelContextTooLong)]
+)
+def test_read_raises_for_plain_text_in_an_event_that_is_named_error(text: str, kind: type[ModelError]) -> None:
+    with pytest.raises(kind) as raised:
+        read(ChunkReader(), text, name="error")
+    assert text in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("chunk", "kind"),
+    [
+        ({"object": "error", "message": "maximum context length is 8192", "code": 400}, ModelContextTooLong),
+        ({"object": "error", "message": "no", "type": "BadRequestError", "code": 400}, ModelRejectedRequest),
+        ({"code": "InvalidApiKey", "message": "Invalid API-key provided."}, ModelRefusedCredentials),
+        ({"code": "Throttling.RateQuota", "message": "slow down"}, ModelRateLimited),
+    ],
+)
+def test_read_raises_for_a_chunk_that_is_an_error_itself(chunk: dict[str, Any], kind: type[ModelError]) -> None:
+    with pytest.raises(kind):
+        read(ChunkReader(), chunk)
+
+
+def test_read_gives_words_beside_a_code() -> None:
+    assert read(ChunkReader(), {"code": 0, "message": "Success"} | delta(content="hi")) == [TextDelta("hi")]
 
 
 def test_read_raises_when_the_finish_reason_is_an_error() -> None:

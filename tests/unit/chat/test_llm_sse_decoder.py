@@ -44,6 +44,18 @@ def test_finish_completes_an_event_without_its_blank_line() -> None:
     assert decoded(b"data: last", size=4) == [ServerEvent("", b"last")]
 
 
+@pytest.mark.parametrize("half", ["d", "da", "dat", "data"])
+def test_finish_takes_the_beginning_of_a_field_for_no_foreign_line(half: str) -> None:
+    decoder = SseDecoder()
+    assert decoder.feed(half.encode()) + decoder.finish() == []
+    assert decoder.foreign_line_count == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_feed_leaves_a_byte_order_mark_out(size: int) -> None:
+    assert decoded(b'\xef\xbb\xbfdata: {"a":1}\n\n', size=size) == [ServerEvent("", b'{"a":1}')]
+
+
 def test_feed_gives_an_event_as_soon_as_it_is_complete() -> None:
     decoder = SseDecoder()
     assert decoder.feed(b"data: a\n") == []
