@@ -83,11 +83,15 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded:
-    """The provider said that it has finished, and why (stop, length, content_filter, tool_calls)."""
+    """The provider said that it has finished, and why: stop, tool_calls, or one of those below."""
 
     finish_reason: str
     tool_calls: tuple[ToolCall, ...] = ()
 
+
+# Why a provider finishes what is no whole answer, by all the names that they have for it.
+REASONS_OF_FILTER = {"content_filter", "sensitive"}
+REASONS_OF_LENGTH = {"length", "max_tokens", "model_context_window_exceeded"}
 
 ModelEvent = TextDelta | ReasoningDelta | ToolCallDelta | UsageReported | StreamEnded
 
@@ -187,6 +191,27 @@ class ModelCut(ModelError):
     code = "model_cut"
     message = _("The answer was interrupted. What you see is kept; you can ask the assistant to go on.")
     is_retryable = True
+
+
+class ModelEmptyAnswer(ModelError):
+    """The provider finished without a word for the student."""
+
+    code = "model_empty_answer"
+    message = _("The assistant gave no answer. Please try again, or put it another way.")
+
+
+class ModelFilteredAnswer(ModelError):
+    """The provider withheld the answer, or the rest of it, by its content policy."""
+
+    code = "model_filtered_answer"
+    message = _("The assistant's provider did not let this answer through. Please put it another way.")
+
+
+class ModelReachedLength(ModelError):
+    """The answer became as long as the provider, or what is left of the quota, lets it be."""
+
+    code = "model_reached_length"
+    message = _("The answer became as long as it may be. What you see is kept; you can ask the assistant to go on.")
 
 
 class ModelBadResponse(ModelError):

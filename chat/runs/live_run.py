@@ -6,7 +6,15 @@ from enum import StrEnum
 
 from chat.contracts import ContextStats, RunProgress, RunResult, RunState, StartedRun
 from chat.llm.completion import charged_usage
-from chat.llm.port import StreamEnded, UsageReported
+from chat.llm.port import (
+    REASONS_OF_FILTER,
+    REASONS_OF_LENGTH,
+    ModelEmptyAnswer,
+    ModelFilteredAnswer,
+    ModelReachedLength,
+    StreamEnded,
+    UsageReported,
+)
 from chat.memory.budget import RunningEstimate, Turn
 from chat.operations import INTERRUPTED
 from chat.runs.holding import RunHold
@@ -91,7 +99,7 @@ class LiveRun:
         """Return how the run ends, when it ends for this reason or, without a code, as somebody wished."""
         is_stopped = self.halt == Halt.STOP
         is_interrupted = self.halt in (Halt.SHUTDOWN, Halt.HAND_OVER)
-        code = "" if is_stopped else INTERRUPTED if is_interrupted else error_code
+        code = "" if is_stopped else INTERRUPTED if is_interrupted else error_code or self._shortcoming()
         state = RunState.STOPPED if is_stopped else RunState.FAILED if code else RunState.FINISHED
         return RunResult(
             state=state,
@@ -102,6 +110,15 @@ class LiveRun:
             retry_after_seconds=self.retry_after_seconds if code else None,
             stats=self.stats,
         )
+
+    def _shortcoming(self) -> str:
+        """Return by its error code what is wrong with an answer that the provider has finished; nothing when whole."""
+        reason = self.ended.finish_reason if self.ended is not None else "stop"
+        if reason in REASONS_OF_FILTER:
+            return ModelFilteredAnswer.code
+        if not self.log.text.strip():
+            return ModelEmptyAnswer.code
+        return ModelReachedLength.code if reason in REASONS_OF_LENGTH else ""
 
 
 def call_of(figures: UsageReported, *, call_id: str, purpose: str, model: str, is_estimated: bool) -> ModelCall:

@@ -1,16 +1,20 @@
 """A run in its executor: how it is saved, stopped, handed over, and what it may cost."""
 
 import asyncio
+import json
 import threading
 
 import pytest
 from django.db import DataError, OperationalError
 
 from chat.contracts import RunState
-from chat.llm.port import ModelCut, ReasoningDelta
+from chat.llm.chunks import ChunkReader
+from chat.llm.port import ModelCut, ReasoningDelta, StreamEnded
+from chat.llm.sse_decoder import ServerEvent
 from chat.models import ChatRun
 from chat.operations import INTERRUPTED, finish_run, list_claimable_runs
 from chat.runs.executor import TooManyLiveRuns
+from chat.runs.messages import message_of
 from outbox.models import OutboxMessage
 from smartflow.accounts.models import TokenHold, TokenWindow, User
 from smartflow.accounts.quota import QuotaExceeded
@@ -103,6 +107,52 @@ async def test_stop_before_the_first_step_ends_the_run_without_asking_the_model(
 
     assert bench.model.requests == []
     assert (row.state, row.total_tokens) == (RunState.STOPPED, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "may_continue"),
+    [
+        ([StreamEnded("stop")], "model_empty_answer", False),
+        ([" \n", StreamEnded("length")], "model_empty_answer", True),
+        ([StreamEnded("tool_calls")], "model_empty_answer", False),
+        ([StreamEnded("content_filter")], "model_filtered_answer", False),
+        (["Half ", StreamEnded("sensitive")], "model_filtered_answer", True),
+        (["Half ", StreamEnded("length")], "model_reached_length", True),
+        (["Half ", StreamEnded("max_tokens")], "model_reached_length", True),
+    ],
+)
+async def test_answer_that_is_not_whole_ends_by_its_name(alice, answer, code, may_continue):
+    async with process(SteppedModel(answer)) as bench:
+        run = await bench.run(ask, user=alice)
+        end = await bench.ended(bench.executor.start(run))
+        row = await row_of(bench, run)
+
+    assert (end.state, end.error_code, end.may_continue) == (RunState.FAILED, code, may_continue)
+    assert (row.state, row.error_code) == (RunState.FAILED, code)
+    assert message_of(code) != message_of("nobody knows this")
+
+
+async def test_answer_that_was_stopped_before_its_first_word_is_not_called_empty(alice):
+    async with process(SteppedModel()) as bench:
+        run = await bench.run(ask, user=alice)
+        log = bench.executor.start(run)
+        await until(lambda: bench.model.requests)
+        bench.executor.stop(run.run_id)
+        end = await bench.ended(log)
+
+    assert (end.state, end.error_code) == (RunState.STOPPED, "")
+
+
+async def test_usage_beyond_every_model_is_estimated(alice):
+    report = {"prompt_tokens": 3 * 10**9, "completion_tokens": 1}
+    (*reported,) = ChunkReader().read(ServerEvent("", json.dumps({"choices": [], "usage": report}).encode()))
+    async with process(SteppedModel(["word", *reported, END])) as bench:
+        run = await bench.run(ask, user=alice)
+        await bench.ended(bench.executor.start(run))
+        row = await row_of(bench, run)
+
+    assert row.is_usage_estimated
+    assert 0 < row.total_tokens < 1000
 
 
 async def test_stop_of_a_run_that_is_not_here_says_so(alice):
@@ -213,7 +263,9 @@ async def test_run_that_cannot_be_written_costs_the_others_no_lease(alice, bob, 
             raise DataError("a character that no column holds")
 
         monkeypatch.setattr("chat.runs.saving.save_progress", refuse)
-        bench.model.put("One", "Two")
+        for word in ("One", "Two"):  # one for each run
+            bench.model.put(word)
+            await until(bench.model.steps.empty)
         leases = {run.run_id: (await row_of(bench, run)).lease_until for run in runs}
         await until(lambda: "the leases are renewed without it" in caplog.text)
         for run in runs:
@@ -289,7 +341,7 @@ async def test_cut_answer_is_told_and_charged_by_an_estimate(alice):
 
 
 async def test_last_outcome_is_told_to_the_model(alice):
-    async with process(SteppedModel([END], [END])) as bench:
+    async with process(SteppedModel(["Fine", END], ["Fine", END])) as bench:
         first = await bench.run(ask, user=alice)
         await bench.run(finish_run, run=first, result=result("Hal", state=RunState.STOPPED), now=utc_now())
         second = await bench.run(ask, user=alice, conversation_id=first.conversation_id)
