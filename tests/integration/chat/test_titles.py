@@ -245,6 +245,25 @@ def test_save_title_twice_charges_once(alice):
         operations.save_title(conversation=conversation, title="Numbers", calls=calls, now=NOW)
 
 
+def test_title_that_cannot_be_saved_costs_the_others_nothing(alice, monkeypatch, caplog):
+    for _ in range(3):
+        talk(alice, ("One", "1"), now=NOW)
+    save, failed = operations.save_title, []
+
+    def save_all_but_the_first(*, conversation, **arguments):
+        if not failed:
+            failed.append(conversation.conversation_id)
+            raise IntegrityError("the event's id is taken")
+        return save(conversation=conversation, **arguments)
+
+    monkeypatch.setattr(operations, "save_title", save_all_but_the_first)
+
+    assert make(titled()) == 2
+    assert AgentChat.objects.get(title=None).chat_id == failed[0]
+    assert "A title could not be saved" in caplog.text
+    assert [event.event_type for event in events()].count("chat.token_usage.adjust.requested") == 2
+
+
 def test_claim_titles_gives_a_conversation_to_one_of_two_jobs(alice):
     for _ in range(3):
         talk(alice, ("One", "1"), now=NOW)
