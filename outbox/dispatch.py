@@ -348,8 +348,6 @@ def _name() -> str:
 
 
 def _kind_of(error: Exception) -> Failure:
-    if is_away(error):
+    if isinstance(error, Unavailable) or is_away(error):
         return Failure.PASSING
-    if isinstance(error, DomainError):
-        return Failure.OWN if isinstance(error, Unavailable) else Failure.PERMANENT
-    return Failure.PERMANENT if isinstance(error, HandlerMissing | EventUnreadable) else Failure.OWN
+    return Failure.PERMANENT if isinstance(error, DomainError | HandlerMissing | EventUnreadable) else Failure.OWN

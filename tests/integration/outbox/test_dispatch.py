@@ -1,14 +1,16 @@
 """outbox/dispatch.py: handle once, in order, and park what no retry can mend."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import InterfaceError, OperationalError, connection
 
 from outbox import registry
-from outbox.dispatch import DEFER_SECONDS, Outcome, dispatch_message, dispatch_messages
+from outbox.admin.display import state_of
+from outbox.dispatch import DEFER_SECONDS, KEPT_TRIES, Outcome, dispatch_message, dispatch_messages
 from outbox.models import Attempt, KeyHold, LocalMessage, OutboxMessage, Status, Worker
 from outbox.registry import HandlerMissing
+from outbox.retry import RETRY_POLICY
 from outbox.tally import TALLY
 from outbox.upkeep import prune_consumed
 from outbox.workers import worker_name
@@ -180,12 +182,50 @@ def test_dispatch_message_buries_the_row_at_once_when_no_retry_can_help(dispatch
     assert row_of(pk).last_error.startswith(type(error).__name__)
 
 
-def test_dispatch_message_tries_again_when_the_handler_finds_a_part_unavailable(dispatch, handler):
+def try_until(moment: datetime, pk: int, dispatch, clock) -> int:
+    """Handle the row each time that its retry is due, until the moment or its end; return how often."""
+    count = 0
+    while clock.now < moment and dispatch(pk) == Outcome.RETRY:
+        clock.now, count = row_of(pk).next_retry_at, count + 1
+    return count
+
+
+def test_dispatch_message_burns_no_attempts_while_a_part_is_unavailable(dispatch, handler, clock):
+    """An hour and a half of it: it would be dead after twenty attempts, in 22 minutes."""
     pk = published()
     handler.error = Unavailable("the model is away")
 
-    assert dispatch(pk) == Outcome.RETRY
-    assert row_of(pk).status == Status.PENDING
+    tries = try_until(NOW + timedelta(minutes=90), pk, dispatch, clock)
+
+    row = row_of(pk)
+    assert (row.status, row.retry_count, tries > 50) == (Status.PENDING, 1, True)
+    assert (state_of(row, now=clock.now), row.last_error) == ("retrying", "Unavailable: the model is away")
+    numbers = Attempt.objects.filter(message_id=pk).order_by("id").values_list("number", flat=True)
+    assert list(numbers) == list(range(1, KEPT_TRIES + 1))
+    handler.error = None
+    assert dispatch(pk) == Outcome.CONSUMED
+
+
+def test_dispatch_message_buries_the_row_when_a_part_is_unavailable_for_days(dispatch, handler, clock):
+    pk = published()
+    handler.error = Unavailable("the model is away")
+    clock.advance(RETRY_POLICY.patience.total_seconds() - 1000)
+
+    try_until(NOW + 2 * RETRY_POLICY.patience, pk, dispatch, clock)
+
+    row = row_of(pk)
+    assert (row.status, row.retry_count) == (Status.DEAD, 20)
+    assert timedelta(0) < clock.now - NOW - RETRY_POLICY.patience < timedelta(minutes=40)
+
+
+def test_dispatch_message_has_all_other_attempts_left_when_a_part_was_unavailable(dispatch, handler):
+    pk = published()
+    handler.error = Unavailable("away")
+    for _ in range(30):
+        assert dispatch(pk) == Outcome.RETRY
+    handler.error = RuntimeError("its own")
+
+    assert [dispatch(pk) for _ in range(19)] == [Outcome.RETRY] * 18 + [Outcome.DEAD]
 
 
 def test_dispatch_message_buries_the_row_when_nothing_handles_its_type(dispatch, monkeypatch):
