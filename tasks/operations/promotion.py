@@ -15,7 +15,7 @@ from django.db.models import Case, QuerySet, Value, When
 from outbox.append import append_event
 from smartflow.events import TaskItemChanged, TaskUrgencyPromoteRequested
 from tasks.models import Task
-from tasks.operations.facts import append_facts, user_key
+from tasks.operations.facts import append_facts
 from tasks.queries import list_users_with_due_tasks
 from tasks.revisions import take_revision
 from tasks.urgency import PROMOTIONS
@@ -48,7 +48,9 @@ def request_promotion(*, user_id: int, task_ids: Sequence[int], now: datetime) -
     )
     try:
         with transaction.atomic():
-            append_event(event=event, key=user_key(user_id=user_id), now=now)
+            # Not the user's key: whoever appends under that holds the user's revision until the commit. This one has
+            # one writer, because nobody else asks for the same task meanwhile.
+            append_event(event=event, key=f"promotion:{event.task_ids[0]}", now=now)
     except (DatabaseError, InterfaceError):
         cache.delete_many(list(won))
         logger.info("Urgent tasks were not asked to be promoted; the next read asks again", extra={"user_id": user_id})

@@ -54,6 +54,20 @@ def test_readers_leave_one_request_for_each_task_however_often_they_read(alice):
     assert stored(one, two) == [2, 4]
 
 
+def test_requests_share_a_key_neither_with_each_other_nor_with_facts(alice):
+    """Nothing makes them commit in the order of their numbers: under one key that would be an order violation."""
+    due_task(alice)
+    operations.show_tasks(user_id=alice.pk, now=NOW)
+    due_task(alice)
+    operations.show_tasks(user_id=alice.pk, now=NOW)
+    drain()
+
+    keys = list(OutboxMessage.objects.filter(biz_type=REQUEST).values_list("message_key", flat=True))
+    facts = set(OutboxMessage.objects.exclude(biz_type=REQUEST).values_list("message_key", flat=True))
+    assert facts == {f"user:{alice.pk}"}
+    assert len({*keys, *facts}) == 3
+
+
 def test_request_is_handled_once_and_stores_what_readers_saw(alice):
     one, two = due_task(alice), due_task(alice, priority=4)
     operations.show_tasks(user_id=alice.pk, now=NOW)
