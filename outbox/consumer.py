@@ -77,7 +77,7 @@ class SecondThread:
 
     def close(self) -> None:
         """Close the thread's connection and end it."""
-        self._pool.submit(connection.close)
+        self._pool.submit(lambda: connection.close())  # looked up over there: each thread has its own
         self._pool.shutdown()
 
 

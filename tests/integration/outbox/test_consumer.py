@@ -5,7 +5,7 @@ import logging
 import threading
 
 import pytest
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connection, connections
 
 from outbox import consumer as consumer_module
 from outbox import registry
@@ -243,6 +243,22 @@ def test_second_thread_works_while_the_first_goes_on():
     assert thread.name.startswith("outbox-handlers")
     assert set(calls[:3]) == {threading.current_thread()}
     assert not thread.is_alive()
+
+
+def test_second_thread_closes_the_connection_that_its_steps_used():
+    hands = SecondThread()
+    own = hands.work(open_connection, meanwhile=lambda: None)
+    assert own.connection is not None
+
+    hands.close()
+
+    assert own.connection is None
+
+
+def open_connection():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return connections["default"]
 
 
 def test_second_thread_raises_what_the_step_raises():
