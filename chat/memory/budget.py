@@ -107,6 +107,13 @@ class RunningEstimate:
         self._ascii += ascii_count
         self._other += len(without_cjk) - ascii_count
 
+    def plus(self, piece: str) -> "RunningEstimate":
+        """Return the estimate with one more piece; this one stays as it is."""
+        longer = RunningEstimate()
+        longer._ascii, longer._cjk, longer._other = self._ascii, self._cjk, self._other
+        longer.add(piece)
+        return longer
+
     @property
     def tokens(self) -> int:
         """The estimate so far."""

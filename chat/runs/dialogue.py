@@ -6,17 +6,19 @@ Called by the executor, which decides how the run ends. Knows no reader and no l
 import asyncio
 import contextlib
 import time
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Protocol
 
 from chat.contracts import RunKind, RunState, StartedRun
 from chat.llm.port import ChatModel, ModelRequest, ReasoningDelta, StreamEnded, TextDelta, UsageReported
-from chat.memory.budget import Turn, trim_turns
+from chat.memory.budget import RunningEstimate, Turn, trim_turns
 from chat.memory.compaction import Context
 from chat.memory.history import load_turns
 from chat.queries import find_last_outcome
 from chat.runs.compacting import Compactor, ContextLimits
 from chat.runs.live_run import LiveRun
+from smartflow.accounts.quota import QuotaExceeded
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.kernel.clock import Clock
 
@@ -76,27 +78,38 @@ class Dialogue:
         async with contextlib.aclosing(self._model.stream(request)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
-                    live.said.add(event.text)
-                    await self._check(live)
-                    self._say(live, event.text)
+                    await self._say(live, event.text)
                 elif isinstance(event, ReasoningDelta):
-                    live.thought.add(event.text)
-                    await self._check(live)
+                    thought = live.thought.plus(event.text)
+                    await self._check(live, more=thought.tokens - live.thought.tokens)
+                    live.thought = thought
                 elif isinstance(event, UsageReported):
                     live.report(event)
                 elif isinstance(event, StreamEnded):
                     live.ended = event
                     break
 
-    def _say(self, live: LiveRun, text: str) -> None:
+    async def _say(self, live: LiveRun, text: str) -> None:
+        """Show a piece of the answer, or as much of it as is held. What is not shown is not counted."""
+        said = live.said.plus(text)
+        try:
+            await self._check(live, more=said.tokens - live.said.tokens)
+        except QuotaExceeded:
+            if beginning := _covered(live, text):
+                self._show(live, beginning, live.said.plus(beginning))
+            raise
+        self._show(live, text, said)
+
+    def _show(self, live: LiveRun, text: str, said: RunningEstimate) -> None:
+        live.said = said
         live.log.say(text)
         if not live.has_spoken:
             live.has_spoken = True
             self._keeper.hurry(live)
 
-    async def _check(self, live: LiveRun) -> None:
-        """Return when more may be said: the tokens are held, and the run is still this process's."""
-        spent = live.spent_tokens
+    async def _check(self, live: LiveRun, *, more: int) -> None:
+        """Return when so much more may be said: it is held, and the run is still this process's."""
+        spent = live.spent_tokens + more
         if not live.hold.note(spent):
             await live.hold.cover(spent)
         if time.monotonic() > live.lease_ends and not self._keeper.is_database_away:
@@ -132,6 +145,13 @@ class Dialogue:
             run_id=run.run_id,
         )
         return request, live.stats.total
+
+
+def _covered(live: LiveRun, text: str) -> str:
+    """Return the beginning of a piece that the hold pays for."""
+    room = live.hold.tokens - live.spent_tokens + live.said.tokens
+    lengths = range(1, len(text) + 1)
+    return text[: bisect_right(lengths, room, key=lambda length: live.said.plus(text[:length]).tokens)]
 
 
 def _recall(run: StartedRun) -> tuple[tuple[Turn, ...], RunState | None]:

@@ -11,6 +11,7 @@ from chat.contracts import RunState
 from chat.llm.chunks import ChunkReader
 from chat.llm.port import ModelCut, ReasoningDelta, StreamEnded
 from chat.llm.sse_decoder import ServerEvent
+from chat.memory.budget import estimate_text
 from chat.models import ChatRun
 from chat.operations import INTERRUPTED, finish_run, list_claimable_runs
 from chat.runs.executor import TooManyLiveRuns
@@ -352,6 +353,33 @@ async def test_last_outcome_is_told_to_the_model(alice):
     stopped, fine = (request.system_prompt for request in bench.model.requests)
     assert stopped == "The student stopped your last answer before its end."
     assert fine == ""
+
+
+@pytest.mark.parametrize("deltas", [["word" * 3000], ["两 " * 3000], ["word" * 400, "word" * 3000]])
+async def test_delta_beyond_the_quota_is_shown_and_charged_as_far_as_it_goes(alice, deltas):
+    async with process(SteppedModel([*deltas, END])) as bench:
+        await bench.run(lambda: User.objects.filter(pk=alice.pk).update(token_limit=1000))
+        run = await bench.run(ask, user=alice)
+        log = bench.executor.start(run)
+        end = await bench.ended(log)
+        row = await row_of(bench, run)
+        window = await bench.run(TokenWindow.objects.get, user_id=alice.pk)
+
+    assert (end.error_code, end.may_continue) == (QuotaExceeded.code, True)
+    assert window.used_tokens == row.total_tokens == 1000
+    assert row.output_text == "".join(deltas)[: len(row.output_text)]
+    assert row.completion_tokens == estimate_text(row.output_text)
+
+
+async def test_thoughts_beyond_the_quota_are_not_charged(alice):
+    async with process(SteppedModel([ReasoningDelta("word" * 3000), END])) as bench:
+        await bench.run(lambda: User.objects.filter(pk=alice.pk).update(token_limit=1000))
+        run = await bench.run(ask, user=alice)
+        end = await bench.ended(bench.executor.start(run))
+        window = await bench.run(TokenWindow.objects.get, user_id=alice.pk)
+
+    assert end.error_code == QuotaExceeded.code
+    assert window.used_tokens <= 1000
 
 
 async def test_hold_grows_while_the_answer_streams_and_is_settled_at_its_end(alice):
