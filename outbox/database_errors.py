@@ -5,6 +5,8 @@ event's own failure, which must not hold up the rest. Some errors look like the 
 too large for the server costs the connection. Then the server is asked.
 """
 
+import random
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -25,6 +27,9 @@ _SERVER_AWAY = frozenset(
 _CLIENT_AWAY = range(2000, 3000)
 _SQLITE_REFUSES = 1  # SQLITE_ERROR: no such table, no such column; every other code is the file's or the lock's
 _TRIES = 5
+# At most this before the second try, twice as much before the third, and so on: 0.3 s in all. Larger: fewer tries where
+# many want the same row, and a longer wait where two do.
+_FIRST_PAUSE_SECONDS = 0.02
 
 _T = TypeVar("_T")
 
@@ -85,11 +90,13 @@ def repeat_on_conflict(step: Callable[[], _T], *, is_wait_repeated: bool = True)
     Raises: what the step raises; a conflict too after the last try, or inside a caller's transaction, which is lost.
     """
     repeated = _CONFLICTS if is_wait_repeated else _CONFLICTS - {_LOCK_WAIT}
-    for _ in range(_TRIES - 1):
+    for number in range(_TRIES - 1):
         try:
             return step()
         except OperationalError as error:
             if connection.in_atomic_block or _code(error) not in repeated:
                 raise
             TALLY.add("conflicts")
+        # Those that met once would meet again: each waits for another while.
+        time.sleep(random.random() * _FIRST_PAUSE_SECONDS * 2**number)  # noqa: S311 - spreads, guards nothing
     return step()

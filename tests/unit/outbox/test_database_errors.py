@@ -1,6 +1,7 @@
 """outbox/database_errors.py: which errors pass by themselves, and how often a lost conflict is run again."""
 
 import sqlite3
+import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -60,6 +61,14 @@ def test_is_away_is_false_when_sqlite_refuses_the_statement():
 
 def test_is_away_when_the_connection_is_closed():
     assert database_errors.is_away(InterfaceError("connection already closed"))
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    """Collect the waits between tries instead of waiting."""
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    return waited
 
 
 class AnsweringConnection:
@@ -145,6 +154,22 @@ def test_repeat_on_conflict_runs_the_step_again_when_it_lost_and_counts_it(code)
     assert database_errors.repeat_on_conflict(step) == "done"
     assert step.calls == 5
     assert TALLY.take() == {"conflicts": 4}
+
+
+@pytest.mark.usefixtures("mariadb")
+def test_repeat_on_conflict_pauses_longer_each_time_and_never_as_long_as_another(pauses):
+    for _ in range(200):
+        database_errors.repeat_on_conflict(Losing(4))
+
+    longest = [max(pauses[number::4]) for number in range(4)]
+    assert all(0.8 * most < seconds <= most for seconds, most in zip(longest, (0.02, 0.04, 0.08, 0.16), strict=True))
+    assert len(set(pauses)) == len(pauses) == 800
+
+
+@pytest.mark.usefixtures("mariadb")
+def test_repeat_on_conflict_does_not_pause_without_a_conflict(pauses):
+    assert database_errors.repeat_on_conflict(Losing(0)) == "done"
+    assert pauses == []
 
 
 @pytest.mark.usefixtures("mariadb")
