@@ -52,7 +52,6 @@ class History:
 
     since: datetime | None = None
     published: int = 0
-    last_id: int | None = None
     # by slot: where the next pass begins, or the shards that a pass does not reach would wait for ever
     starts: dict[int, int] = field(default_factory=dict)
     # slots in hand and their owner's name; what stands here without a relay is a pass that the database cut off
@@ -71,9 +70,12 @@ class RelayLoop:
         self._wakeups = wakeups
         self._stop = stop
         # Everybody sweeps for everybody, so that no retry waits for a relay that is gone, and each in its turn.
-        self._sweep = Due(every_seconds=SWEEP_SECONDS * slots)
+        self._sweep = Due(every_seconds=SWEEP_SECONDS * slots, at=monotonic() + SWEEP_SECONDS * slot)
+        self._pauses = Due(every_seconds=SWEEP_SECONDS)
         self._beat = Due(every_seconds=HEARTBEAT_SECONDS)
         self._written = Due(every_seconds=WRITTEN_SECONDS)
+        # up to which row what was written is counted; on the slot's row, because the slot goes from process to process
+        self._counted_to = _counted_to() if slot == 0 else None
 
     def run(self, *, owner: str, history: History, seconds: float) -> None:
         """Relay for so many seconds."""
@@ -105,25 +107,31 @@ class RelayLoop:
         self._share = replace(self._share, start=start if start <= self._last else self._first)
 
     def _seconds_to_house(self) -> float:
-        return max(min(self._sweep.at, self._beat.at) - monotonic(), 0.0)
+        return max(min(self._sweep.at, self._pauses.at, self._beat.at) - monotonic(), 0.0)
 
     def _keep_house(self, owner: str, history: History) -> bool:
         """Do what is due; false when the slot is another's by now."""
-        if self._sweep.is_due():
-            if not sweep(self._relay.clock):
-                self._sweep.go_on()
+        if self._sweep.is_due() and not sweep(self._relay.clock):
+            self._sweep.go_on()
+        if self._pauses.is_due():
             self._share = replace(self._share, paused=paused_types())
+        return not self._beat.is_due() or self._tell(owner, history)
+
+    def _tell(self, owner: str, history: History) -> bool:
+        """Say what this relay does, and count what was written; false when the slot is another's by now."""
+        before = self._counted_to
         if self._slot == 0 and self._written.is_due():
-            _count_written(history)
-        if not self._beat.is_due():
-            return True
-        return beat(
+            self._counted_to = _last_id() or before  # everything may be pruned; the ids go on from where they were
+        is_mine = beat(
             name=relay_name(self._slot),
             kind=Worker.Kind.RELAY,
             owner=owner,
             state=self._state(history),
             now=self._relay.clock(),
         )
+        if is_mine and before is not None and self._counted_to is not None:
+            TALLY.add("written", max(self._counted_to - before, 0))
+        return is_mine
 
     def _state(self, history: History) -> dict[str, object]:
         return {
@@ -133,17 +141,20 @@ class RelayLoop:
             "breaker": "open" if self._relay.memory.breaker.is_open else "closed",
             "published": history.published,
             "since": history.since.isoformat() if history.since else "",
+            "counted_to": self._counted_to,
         }
 
 
-def _count_written(history: History) -> None:
-    """Count rows by how far the ids have come; those that were rolled back are counted too."""
-    last = OutboxMessage.objects.aggregate(last=Max("id"))["last"]
-    if last is None:  # everything was pruned; the ids go on from where they were
-        return
-    if history.last_id is not None:
-        TALLY.add("written", max(last - history.last_id, 0))
-    history.last_id = last
+def _last_id() -> int | None:
+    """Say how far the ids have come; rows that were rolled back count too."""
+    last: int | None = OutboxMessage.objects.aggregate(last=Max("id"))["last"]
+    return last
+
+
+def _counted_to() -> int | None:
+    state = Worker.objects.filter(name=relay_name(0)).values_list("state", flat=True).first()
+    number = (state or {}).get("counted_to")
+    return number if isinstance(number, int) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,14 @@ from outbox.holds import wake_due_rows
 from outbox.models import KeyHold, MinuteCount, OutboxMessage, PausedType, Status, Worker
 from outbox.shards import shard_of
 from outbox.tally import TALLY
+from outbox.transports import PublishFailure
 from outbox.wakeup import WakeUps
 from outbox.workers import GONE_SECONDS, beat, free_slots, leave, take_slot
 from smartflow.timetable import TIMETABLE
-from tests.outbox_rows import NOW, RecordingTransport, append, change, row_of
+from tests.outbox_rows import EVENT_TYPE, NOW, RecordingTransport, append, change, row_of
 
 pytestmark = pytest.mark.django_db
+AWAY = PublishFailure(reason="_MSG_TIMED_OUT", is_permanent=False)
 
 
 class Time:
@@ -91,7 +93,21 @@ def test_a_pass_takes_a_free_slot_relays_and_gives_it_back(run, transport):
         "breaker": "closed",
         "published": 0,
         "since": "",
+        "counted_to": pk,
     }
+
+
+def test_a_relay_says_that_the_breaker_is_open_while_the_broker_is_away(run, transport):
+    pk = append()
+    transport.failures[pk], transport.is_away = AWAY, True
+
+    run(seconds=10)
+    assert Worker.objects.get().state["breaker"] == "open"
+
+    transport.failures, transport.is_away = {}, False
+    run(seconds=10)
+    assert Worker.objects.get().state["breaker"] == "closed"
+    assert transport.ids == [pk]
 
 
 def test_a_pass_asks_once_and_leaves_when_every_slot_is_taken(run):
@@ -292,7 +308,59 @@ def test_a_pass_counts_on_when_every_row_was_pruned(run, history):
     run(seconds=6)
 
     assert "written" not in TALLY.take()
-    assert history.last_id is not None
+    assert Worker.objects.get().state["counted_to"] is not None
+
+
+def test_what_was_written_is_counted_once_when_the_slot_goes_from_process_to_process(run, history):
+    run(seconds=1)
+    TALLY.take()
+    MinuteCount.objects.all().delete()
+    append()
+    run(seconds=1)
+    for number in range(12):
+        for _ in range(5):
+            append(f"key{number}")
+        history.__dict__.update(relay_loop.History().__dict__)  # another process, which knows nothing
+        run(seconds=8)
+
+    run(seconds=8)
+
+    counts = MinuteCount.objects.all()
+    assert sum(each.written for each in counts) + TALLY.take().get("written", 0) == 60
+
+
+@pytest.mark.parametrize("slots", [1, 4, 16])
+def test_a_pause_is_seen_within_about_a_second_however_many_relays_there_are(run, time, transport, clock, slots):
+    """The relay is busy all the time: each batch takes a quarter of a second, and the next row is there then."""
+    key = next(f"key{number}" for number in range(1000) if shard_of(f"key{number}") == 0)
+    started = time.seconds
+
+    def work():
+        time.wait(0.25)
+        append(key)
+        if time.seconds - started > 2:
+            PausedType.objects.get_or_create(
+                event_type=EVENT_TYPE, defaults={"reason": "r", "by": "alice", "paused_at": NOW}
+            )
+
+    transport.during_publish = work
+    append(key)
+
+    run(seconds=30, slots=slots)
+
+    assert 2 <= len(transport.ids) * 0.25 <= 3.5
+
+
+def test_relays_sweep_each_in_its_turn(run, clock, time, monkeypatch):
+    moments = []
+    monkeypatch.setattr(relay_loop, "sweep", lambda clock: moments.append(time.seconds) or True)
+    for slot in range(2):
+        take_slot(slot=slot, owner="other", now=clock.now, lease_seconds=100)
+    started = time.seconds
+
+    run(seconds=8, slots=3)
+
+    assert [round(moment - started) for moment in moments] == [2, 5]
 
 
 def test_an_idle_relay_and_its_jobs_ask_at_most_ten_queries_a_second(run, history, monkeypatch):
