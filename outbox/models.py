@@ -18,6 +18,7 @@ class Status(models.TextChoices):
     DEAD = "dead"
 
 
+ACTION_IDS_LENGTH = 255
 FINAL = (Status.CONSUMED, Status.DEAD)
 
 
@@ -38,6 +39,8 @@ class OutboxMessage(models.Model):
     # The key's share of the work, and the same again exactly while a relay may claim the row.
     shard = models.PositiveSmallIntegerField()
     ready_shard = models.PositiveSmallIntegerField(null=True, blank=True)
+    # Since when it is ready, where that is later than when it was written: an operator sent it round again.
+    ready_at = models.DateTimeField(null=True, blank=True)
     retry_count = models.IntegerField(default=0)
     max_retry = models.IntegerField(default=20)
     # When a pending row is tried next. Discarding sets it too, which takes the row out of that range of
@@ -60,6 +63,9 @@ class OutboxMessage(models.Model):
     # Set when an operator gives a dead row up; it stays visible until it is pruned.
     discarded_at = models.DateTimeField(null=True, blank=True)
     discard_reason = models.CharField(max_length=255, blank=True, default="")
+    # The operators' records that moved the row, oldest first: their numbers with a space behind each. Where there is no
+    # more room the oldest ones are cut off.
+    action_ids = models.CharField(max_length=ACTION_IDS_LENGTH, blank=True, default="", db_default="")
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 

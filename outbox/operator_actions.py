@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.functions import Concat, Right
 
 from outbox.database_errors import repeat_on_conflict
-from outbox.models import OperatorAction, OutboxMessage, Status
+from outbox.models import ACTION_IDS_LENGTH, OperatorAction, OutboxMessage, Status
 from outbox.selection import STEP, Preview, Selection, look_at_dead_letters, walk_dead_letters
 from outbox.wakeup import wake_after_commit
 from smartflow.kernel.clock import Clock
@@ -76,8 +77,12 @@ def record(*, asked: Asked, now: datetime, selection: dict[str, Any] | None = No
     Transaction: the caller's, with what the verb changed.
     Raises:      ReasonMissing.
     """
+    return _told(_write(asked, now, selection, **fields))
+
+
+def _write(asked: Asked, now: datetime, selection: dict[str, Any] | None = None, **fields: Any) -> OperatorAction:
     check_reason(asked.reason)
-    action = OperatorAction.objects.create(
+    return OperatorAction.objects.create(
         verb=asked.verb,
         selection=asked.selection.to_json() if selection is None else selection,
         reason=asked.reason.strip()[:REASON_LENGTH],
@@ -86,6 +91,9 @@ def record(*, asked: Asked, now: datetime, selection: dict[str, Any] | None = No
         requested_at=now,
         **fields,
     )
+
+
+def _told(action: OperatorAction) -> OperatorAction:
     logger.info(
         "An operator acted on the outbox",
         extra={"action": action.pk, "verb": action.verb, "by": action.by, "rows": action.done_count},
@@ -116,9 +124,12 @@ def move_at_once(*, asked: Asked, ids: Sequence[int], now: datetime) -> Operator
 
 def _move_at_once(asked: Asked, ids: Sequence[int], now: datetime) -> OperatorAction:
     with transaction.atomic():
-        moved = _move_rows(asked.verb, asked.selection, ids, asked.reason.strip(), now)
         chosen = asked.selection.ids
-        return record_done(asked=asked, now=now, count=moved, expected=len(ids if chosen is None else set(chosen)))
+        expected = len(ids if chosen is None else set(chosen))
+        action = _write(asked, now, state=State.DONE, finished_at=now, expected_count=expected)
+        action.done_count = _move_rows(action, asked.selection, ids, now)
+        action.save(update_fields=["done_count"])
+    return _told(action)
 
 
 def move_in_background(*, asked: Asked, preview: Preview, now: datetime) -> OperatorAction:
@@ -234,7 +245,7 @@ def _move_batch(action_id: int, now: datetime) -> bool:
             return True
         selection = Selection.from_json(action.selection)
         look = look_at_dead_letters(selection=selection, after_id=action.after_id, limit=STEP)
-        action.done_count += _move_rows(action.verb, selection, look.ids, action.reason, now)
+        action.done_count += _move_rows(action, selection, look.ids, now)
         action.after_id = look.last_id
         action.lease_until = now + timedelta(seconds=LEASE_SECONDS)
         if look.is_end:
@@ -249,15 +260,16 @@ def _end(action: OperatorAction, state: str, now: datetime) -> None:
     action.save(update_fields=["state", "finished_at", "lease_until", "done_count", "after_id"])
 
 
-def _move_rows(verb: str, selection: Selection, ids: Sequence[int], reason: str, now: datetime) -> int:
+def _move_rows(action: OperatorAction, selection: Selection, ids: Sequence[int], now: datetime) -> int:
     # By primary key alone: through an index of the status this would lock index before row, where dispatch locks row
     # before index. So what the row says is looked at again here, under the lock.
     rows = OutboxMessage.objects.select_for_update().filter(id__in=ids).order_by("id")
     dead = {pk: gone for pk, status, gone in rows.values_list("id", "status", "discarded_at") if status == Status.DEAD}
-    if verb == Verb.DISCARD:
+    known = Right(Concat("action_ids", Value(f"{action.pk} ")), ACTION_IDS_LENGTH)
+    if action.verb == Verb.DISCARD:
         open_ids = [pk for pk, discarded_at in dead.items() if discarded_at is None]
-        changes = {"discarded_at": now, "discard_reason": reason[:REASON_LENGTH], "next_retry_at": now}
-        return OutboxMessage.objects.filter(id__in=open_ids).update(updated_at=now, **changes)
+        changes = {"discarded_at": now, "discard_reason": action.reason, "next_retry_at": now}
+        return OutboxMessage.objects.filter(id__in=open_ids).update(action_ids=known, updated_at=now, **changes)
     chosen = [
         pk for pk, gone in dead.items() if selection.ids is not None or (gone is not None) == selection.is_discarded
     ]
@@ -266,9 +278,11 @@ def _move_rows(verb: str, selection: Selection, ids: Sequence[int], reason: str,
     return OutboxMessage.objects.filter(id__in=chosen).update(
         status=Status.PENDING,
         ready_shard=F("shard"),
+        ready_at=now,
         retry_count=0,
         next_retry_at=None,
         discarded_at=None,
         discard_reason="",
+        action_ids=known,
         updated_at=now,
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from django.db.models import BigIntegerField, Min, QuerySet, Subquery
+from django.db.models import BigIntegerField, Case, DateTimeField, Min, QuerySet, Subquery, Value, When
 
 from outbox.models import KeyHold, OutboxMessage, Status
 from outbox.walk import open_dead_letters, rows_of_status
@@ -48,22 +48,28 @@ class CountOf(Subquery):
         super().__init__(rows, counted=counted)
 
 
-class _LeastOf(CountOf):
-    """The least value of a query's one column."""
+class _OldestOf(Subquery):
+    """Since when the first of the rows is ready whose ids a query finds, in a column named `first`."""
 
-    template = "(SELECT MIN(%(counted)s) FROM (%(subquery)s) AS groups_found)"
+    template = (
+        "(SELECT MIN(COALESCE(each_first.ready_at, each_first.created_at)) FROM (%(subquery)s) AS firsts"
+        " JOIN agent_outbox_messages AS each_first ON each_first.id = firsts.first)"
+    )
+    output_field = DateTimeField()
 
 
 def depth_and_lag(*, now: datetime, cap: int = COUNT_CAP) -> OutboxDepth:
     """
     Return how many rows stand in each unfinished state, each counted up to `cap`, and the age of the oldest.
 
+    The oldest ready row's age is how long it has been ready: an operator may have sent round an event of last week.
+
     In flight is looked for in at most ROWS_CAP rows.
 
     Source: one statement; idx_outbox_status_id, idx_outbox_status_next and idx_outbox_ready; `cap + 1` entries a state.
     """
     cap_rows = min(cap, ROWS_CAP)
-    newest = OutboxMessage.objects.order_by("-id").values(**_counts(cap), **_oldest())
+    newest = OutboxMessage.objects.order_by("-id").values(**_counts(cap, now), **_oldest())
     found = cast(dict[str, Any], newest.first() or {})
     unscheduled, waiting, ready = (found.get(name, 0) for name in ("unscheduled", "waiting", "ready"))
     keys = found.get("blocked_keys", 0)
@@ -84,14 +90,16 @@ def depth_and_lag(*, now: datetime, cap: int = COUNT_CAP) -> OutboxDepth:
     )
 
 
-def _counts(cap: int) -> dict[str, Any]:
+def _counts(cap: int, now: datetime) -> dict[str, Any]:
     rows, limit, row_limit = OutboxMessage.objects.order_by(), cap + 1, min(cap, ROWS_CAP) + 1
     pending, ready = rows.filter(status=Status.PENDING), rows.filter(ready_shard__isnull=False)
+    # a lease that is over is a row that nobody has
+    leased = ready.annotate(leased=Case(When(lease_until__gt=now, then=Value(1))))
     return {
         "unscheduled": CountOf(pending.filter(next_retry_at__isnull=True).values("id")[:limit]),
         "waiting": CountOf(pending.filter(next_retry_at__isnull=False).values("id")[:limit]),
         "ready": CountOf(ready.values("id")[:limit]),
-        "in_flight": CountOf(ready.values("lease_until")[:row_limit], counted="lease_until"),
+        "in_flight": CountOf(leased.values("leased")[:row_limit], counted="leased"),
         "published": CountOf(rows.filter(status=Status.PUBLISHED).values("id")[:limit]),
         "dead": CountOf(open_dead_letters().order_by().values("id")[:limit]),
         "blocked_keys": CountOf(KeyHold.objects.order_by().values("pk")[:limit]),
@@ -101,12 +109,9 @@ def _counts(cap: int) -> dict[str, Any]:
 def _oldest() -> dict[str, Any]:
     # One entry a shard: the database skips from shard to shard in the index instead of reading all that is ready.
     first_of_shard = OutboxMessage.objects.filter(ready_shard__isnull=False).order_by().values("ready_shard")
-    ready = OutboxMessage.objects.filter(
-        id=_LeastOf(first_of_shard.annotate(first=Min("id")).values("first"), counted="first")
-    )
     return {
         "pending_since": Subquery(rows_of_status(status=Status.PENDING).values("created_at")[:1]),
-        "ready_since": Subquery(ready.values("created_at")[:1]),
+        "ready_since": _OldestOf(first_of_shard.annotate(first=Min("id")).values("first")),
         "published_since": Subquery(rows_of_status(status=Status.PUBLISHED).values("published_at")[:1]),
     }
 

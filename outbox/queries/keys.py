@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import nlargest, nsmallest
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
-from outbox.models import Attempt, KeyHold, OperatorAction, OutboxMessage, PausedType, Status
+from outbox.models import ACTION_IDS_LENGTH, Attempt, KeyHold, OperatorAction, OutboxMessage, PausedType, Status
 from outbox.registry import blocking_types
 from smartflow.kernel.counts import BoundedCount
 
 BEHIND_CAP = 1000
-# Larger: a row's page finds older verbs, and reads more records that name other rows.
-ACTIONS_SEEN = 200
 ATTEMPTS_SEEN = 100
 # Among so many of a key's newest dead letters the one that blocks it is looked for.
 DEAD_SEEN = 50
@@ -124,24 +122,14 @@ def list_attempts(*, message_id: int) -> list[Attempt]:
 
 def list_actions_on(*, row: OutboxMessage) -> list[OperatorAction]:
     """
-    Return what operators did to a row, oldest first, as far as the newest ACTIONS_SEEN records tell.
+    Return what operators did to a row, oldest first.
 
-    A record names its row, or a discard of many has left its reason and its moment on the row. That a requeue of many
-    took this row along is written nowhere.
+    The row has their numbers; one whose room was full has lost the beginning, and half of a number.
     """
-    moved = Q(verb=OperatorAction.Verb.REQUEUE) | Q(verb=OperatorAction.Verb.DISCARD)
-    newest = OperatorAction.objects.filter(moved, requested_at__gte=row.created_at).order_by("-id")[:ACTIONS_SEEN]
-    return [action for action in newest if _is_about(action, row)][::-1]
-
-
-def _is_about(action: OperatorAction, row: OutboxMessage) -> bool:
-    ids = action.selection.get("ids")
-    if ids is not None:
-        return row.pk in ids
-    if action.verb != OperatorAction.Verb.DISCARD or row.discarded_at is None:
-        return False
-    is_over_before = action.finished_at is not None and action.finished_at < row.discarded_at
-    return action.reason == row.discard_reason and action.requested_at <= row.discarded_at and not is_over_before
+    known = row.action_ids.split()
+    if len(row.action_ids) == ACTION_IDS_LENGTH:
+        known = known[1:]
+    return list(OperatorAction.objects.filter(pk__in=known).order_by("id"))
 
 
 def list_overtaken_ids(*, ids: Sequence[int]) -> list[int]:

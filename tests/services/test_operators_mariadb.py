@@ -8,10 +8,10 @@ from django.test.utils import CaptureQueriesContext
 
 from outbox import dead_letters
 from outbox.database_clock import database_now
-from outbox.dead_letters import discard_dead_letters
+from outbox.dead_letters import discard_dead_letters, requeue_dead_letters
 from outbox.models import OperatorAction, OutboxMessage, Status
 from outbox.operator_actions import run_actions
-from outbox.queries import overview
+from outbox.queries import depth_and_lag, overview
 from outbox.selection import Selection, look_at_dead_letters
 from outbox.upkeep import prune_step
 from outbox.walk import list_open_dead_types
@@ -118,6 +118,20 @@ def test_open_dead_letters_are_found_at_once_however_many_discarded_rows_lie_aro
     read, remarks = cost_of(lambda: looks.append(look_at_dead_letters(selection=Selection())))
     assert (read, looks[1].ids) == (pytest.approx(15, abs=15), still_open)
     assert not [remark for remark in remarks if "filesort" in remark or "temporary" in remark]
+
+
+def test_the_age_of_the_oldest_ready_row_is_read_a_shard_at_a_time(seeded):
+    for start in range(0, len(seeded), 500):
+        requeue_dead_letters(ids=seeded[start : start + 500], by="alice", reason="mended", now=database_now())
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE TABLE agent_outbox_messages")
+        cursor.fetchall()
+    looks = []
+    read, _ = cost_of(lambda: looks.append(depth_and_lag(now=database_now(), cap=10)))
+    # of each shard the first entry, and the one behind it; these rows; the counts' caps
+    assert read <= 64 * 5 + 12 * 10, read
+    assert looks[0].oldest_ready_seconds < 60
+    assert looks[0].oldest_pending_seconds > 86_400
 
 
 def test_event_types_with_open_dead_letters_are_read_an_entry_each(seeded):

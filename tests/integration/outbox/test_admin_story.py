@@ -1,10 +1,14 @@
 """The page of one row tells its whole story; the page of a key tells what it waits for."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from outbox.dead_letters import discard, requeue, requeue_dead_letters
 from outbox.models import Attempt, KeyHold, OperatorAction, PausedType, Status
+from outbox.operator_actions import run_actions
+from outbox.selection import Selection
 from smartflow.kernel.clock import utc_now
 from tests.admin_rows import EVENT_TYPE, make_row, operator_client
 from tests.outbox_rows import change
@@ -59,8 +63,9 @@ def test_row_page_tells_everything_in_the_order_in_which_it_happened(operator):
         Attempt.objects.create(
             message_id=row.pk, step="handle", number=number, at=at, seconds=1.5, by="host:9", error="ToolFailed: why"
         )
-    act("requeue", at=now - timedelta(seconds=100), ids=[row.pk, 1])
+    mine = act("requeue", at=now - timedelta(seconds=100), ids=[row.pk, 1])
     act("requeue", by="bob", at=now - timedelta(seconds=90), ids=[row.pk + 1])
+    change(row.pk, action_ids=f"{mine.pk} ")
     response = page_of(operator, row)
     assert told(response) == [
         "Written",
@@ -78,12 +83,38 @@ def test_row_page_tells_everything_in_the_order_in_which_it_happened(operator):
         assert part in text, part
 
 
-def test_row_page_finds_a_discard_of_many_by_its_reason_and_moment(operator):
-    now = utc_now()
-    row = make_row(Status.DEAD, discarded_at=now, discard_reason="twins")
-    act("discard", reason="twins", at=now, event_type=EVENT_TYPE)
-    act("discard", reason="others", at=now, event_type=EVENT_TYPE)
-    assert told(page_of(operator, row)) == ["Written", "Parked as a dead letter", "Discarded by alice"]
+@pytest.mark.parametrize("small", [0, 500], ids=["in the background", "at once"])
+def test_row_page_tells_everything_that_operators_did_to_many_rows(operator, small, monkeypatch):
+    monkeypatch.setattr("outbox.selection.SMALL", small)
+    row, now = make_row(Status.DEAD), utc_now() + timedelta(seconds=1)
+    other = make_row(Status.DEAD, biz_type="another.kind.of")
+    everything = Selection(event_type=EVENT_TYPE)
+    for by, move, selection in (
+        ("alice", discard, everything),
+        ("bob", requeue, replace(everything, is_discarded=True)),
+    ):
+        move(selection=selection, by=by, reason="r", now=now)
+        run_actions(clock=lambda at=now: at, seconds=30)
+        now += timedelta(seconds=1)
+
+    story = told(page_of(operator, row))
+
+    assert story == ["Written", "Discarded by alice", "Requeued by bob"]
+    assert told(page_of(operator, other)) == ["Written", "Parked as a dead letter"]
+
+
+def test_row_page_tells_the_newest_verbs_of_a_row_that_was_moved_very_often(operator):
+    actions = [act("requeue", by=f"user-{number}", at=utc_now()).pk for number in range(3)]
+    row = make_row(action_ids=" ".join(["99"] * 90)[: 255 - 6] + f"{actions[1]:>3} {actions[2]} ")
+    assert told(page_of(operator, row)) == ["Written", "Requeued by user-1", "Requeued by user-2"]
+
+
+def test_the_room_for_the_numbers_of_verbs_is_never_too_small(operator):
+    row = make_row(Status.DEAD, action_ids="1234567 " * 31 + "123456 ")
+    requeue_dead_letters(ids=[row.pk], by="alice", reason="r", now=utc_now())
+    row.refresh_from_db()
+    assert (len(row.action_ids), row.action_ids.split()[-1]) == (255, str(OperatorAction.objects.get().pk))
+    assert told(page_of(operator, row)) == ["Written", "Requeued by alice"]
 
 
 @pytest.mark.parametrize(

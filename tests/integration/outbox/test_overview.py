@@ -46,6 +46,22 @@ def test_depth_and_lag_tells_the_states_of_pending_rows_apart():
     assert depth.oldest_published_seconds == pytest.approx(40, abs=5)
 
 
+def test_depth_and_lag_counts_no_lease_that_is_over_as_in_flight():
+    now = utc_now()
+    make_row(claim_token="t", lease_until=now - timedelta(seconds=1))
+    assert (depth_and_lag(now=now).ready.value, depth_and_lag(now=now).in_flight.value) == (1, 0)
+
+
+def test_depth_and_lag_takes_a_requeued_row_for_ready_since_then():
+    now = utc_now()
+    old = make_row(Status.DEAD, age_seconds=86_400)
+    requeue_dead_letters(ids=[old.pk], by="alice", reason="mended", now=now - timedelta(seconds=3))
+    assert depth_and_lag(now=now).oldest_ready_seconds == pytest.approx(3, abs=1)
+    make_row(age_seconds=50, key="another key")
+    assert depth_and_lag(now=now).oldest_ready_seconds == pytest.approx(50, abs=1)
+    assert depth_and_lag(now=now).oldest_pending_seconds == pytest.approx(86_400, abs=5)
+
+
 def test_depth_and_lag_stops_counting_at_the_cap():
     for _ in range(5):
         make_row()
