@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from outbox.admin.chart import chart_of, rate_text
 from outbox.admin.panels import panels_of
 from outbox.database_clock import database_now
-from outbox.queries import Finding, Overview, Place, Severity, list_troubles, overview
+from outbox.queries import Finding, Overview, Place, Severity, is_well, list_troubles, overview
 from outbox.queries.verdict import LATE_SECONDS
 from smartflow.kernel.durations import compact_duration
 
@@ -78,7 +78,7 @@ def _tone(troubles: list[Finding]) -> str:
 
 
 def _headline(look: Overview, troubles: list[Finding]) -> Any:
-    if troubles and troubles[0].severity != Severity.NOTED:
+    if not is_well(troubles=troubles):
         return troubles[0].text
     rates = {"written": rate_text(look.rate("written")), "handled": rate_text(look.rate("consumed"))}
     return _("All is well: %(written)s events a second come in, %(handled)s are handled, and nothing is late.") % rates

@@ -1,10 +1,10 @@
-"""What `manage.py outbox status` tells: the overview page's figures, in JSON or for people."""
+"""What `manage.py outbox status` tells: what is wrong, and the overview page's figures, in JSON or for people."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from outbox.queries import Overview
+from outbox.queries import Overview, is_well, list_troubles
 from outbox.tally import NAMES
 from smartflow.kernel.counts import BoundedCount
 from smartflow.kernel.durations import compact_duration
@@ -17,6 +17,11 @@ def as_json(look: Overview) -> dict[str, Any]:
     """Return the overview in the types json.dumps takes; moments are ISO 8601 through `default=str`."""
     return {
         "at": look.at.isoformat(),
+        "is_well": is_well(troubles=list_troubles(look=look)),
+        "troubles": [
+            {"name": trouble.name, "severity": trouble.severity, "text": str(trouble.text)}
+            for trouble in list_troubles(look=look)
+        ],
         "counts": {name: _count(getattr(look.depth, name)) for name in _DEPTHS},
         "ages": {name: getattr(look.depth, name) for name in _AGES},
         "per_second": {name: round(look.rate(name), 3) for name in NAMES},
@@ -35,8 +40,12 @@ def _count(count: BoundedCount) -> dict[str, Any]:
 
 
 def as_lines(look: Overview) -> Iterator[str]:
-    """Return the same for people, a line each."""
-    depth = look.depth
+    """Return the same for people, a line each; the worst that is wrong first."""
+    depth, troubles = look.depth, list_troubles(look=look)
+    if is_well(troubles=troubles):
+        yield "All is well."
+    for trouble in troubles:
+        yield f"{trouble.severity:<13} {trouble.text}"
     yield f"pending       {depth.pending}{_oldest(depth.oldest_pending_seconds)}"
     yield f"              {depth.ready} ready, {depth.in_flight} in flight, {depth.waiting} waiting, {depth.held} held"
     yield f"published     {depth.published}, not yet consumed{_oldest(depth.oldest_published_seconds)}"

@@ -18,7 +18,7 @@ from outbox.queries.keys import (
     list_rows,
 )
 from outbox.queries.under_way import list_under_way
-from outbox.queries.verdict import Finding, Place, Severity, list_troubles
+from outbox.queries.verdict import Finding, Place, Severity, is_well, list_troubles
 
 __all__ = [
     "COUNT_CAP",
@@ -30,6 +30,7 @@ __all__ = [
     "Severity",
     "depth_and_lag",
     "get_key_standing",
+    "is_well",
     "kind_of_error",
     "list_actions_on",
     "list_attempts",

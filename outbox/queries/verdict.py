@@ -4,7 +4,7 @@ The order is the order in which an operator should act: what stops everything fi
 decided on purpose.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -59,6 +59,11 @@ def list_troubles(*, look: Overview) -> list[Finding]:
     return sorted(
         [*_workers(look), *_decisions(look), *_lateness(look)], key=lambda finding: order.index(finding.severity)
     )
+
+
+def is_well(*, troubles: Sequence[Finding]) -> bool:
+    """Tell whether nothing of it needs anybody: what was decided on purpose is only noted."""
+    return all(trouble.severity == Severity.NOTED for trouble in troubles)
 
 
 def _workers(look: Overview) -> Iterator[Finding]:

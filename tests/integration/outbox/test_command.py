@@ -262,7 +262,7 @@ def test_prune_deletes_discarded_rows_when_told_to_and_never_open_ones():
 
 def test_status_tells_depth_pauses_workers_and_actions():
     now = database_now()
-    append()
+    append(now=now)
     dead()
     PausedType.objects.create(event_type=EVENT_TYPE, reason="a bad deploy", by="alice", paused_at=now)
     Worker.objects.create(name="relay-0", kind="relay", started_at=now, heartbeat_at=now - HOUR, lease_until=now)
@@ -276,6 +276,19 @@ def test_status_tells_depth_pauses_workers_and_actions():
     assert [row["event_type"] for row in told["paused"]] == [EVENT_TYPE]
     assert [(row["name"], row["is_live"]) for row in told["workers"]] == [("relay-0", False)]
     assert [(row["verb"], row["state"], row["expected"]) for row in told["actions"]] == [("requeue", "waiting", 7)]
+    troubles = {row["name"]: (row["severity"], row["text"]) for row in told["troubles"]}
+    assert (told["is_well"], list(troubles)) == (False, ["no_relay", "no_consumer", "dead", "paused"])
+    assert troubles["dead"] == ("bad", "1 dead letter waits for a decision.")
     words = run("status").out
+    assert words.splitlines()[0] == "bad           No relay is at work: nothing is published."
     for part in ("pending       1", "a bad deploy", "relay-0 is gone", "requeue waiting: 0 of 7"):
         assert part in words
+
+
+def test_status_says_that_all_is_well():
+    now = database_now()
+    for kind in ("relay", "consumer"):
+        Worker.objects.create(name=kind, kind=kind, started_at=now, heartbeat_at=now, lease_until=now + HOUR)
+    told = json.loads(run("status", "--json").out)
+    assert (told["is_well"], told["troubles"]) == (True, [])
+    assert run("status").out.startswith("All is well.")
