@@ -9,7 +9,7 @@ from outbox.dead_letters import discard_dead_letters, requeue_dead_letters
 from outbox.dispatch import Outcome
 from outbox.holds import release_held_rows
 from outbox.models import OperatorAction, Status
-from outbox.operator_actions import ReasonMissing
+from outbox.operator_actions import ReasonMissing, run_actions
 from outbox.selection import Selection
 from outbox.testing import drain
 from tests.outbox_rows import NOW, append, change, row_of
@@ -42,6 +42,28 @@ def test_requeue_dead_letters_sends_the_row_round_again_with_all_its_attempts(ha
     assert (row.status, row.retry_count, row.next_retry_at) == (Status.PENDING, 0, None)
     assert drain(now=LATER) == {Outcome.CONSUMED: 1}
     assert row_of(pk).status == Status.CONSUMED
+
+
+@pytest.mark.parametrize("small", [0, 500], ids=["in the background", "at once"])
+def test_requeue_wakes_the_relays_once_its_rows_are_there(
+    small, monkeypatch, nudges, django_capture_on_commit_callbacks
+):
+    monkeypatch.setattr("outbox.selection.SMALL", small)
+    dead()
+    with django_capture_on_commit_callbacks() as waiting:
+        dead_letters.requeue(selection=Selection(), by="alice", reason="fixed", now=LATER)
+        run_actions(clock=lambda: LATER, seconds=30)
+    assert nudges == []
+    for wake in waiting:
+        wake()
+    assert nudges == [()]
+
+
+def test_a_discard_and_a_requeue_of_nothing_wake_nobody(nudges, django_capture_on_commit_callbacks):
+    pk, pending = dead(), append()
+    with django_capture_on_commit_callbacks(execute=True):
+        assert (discard(pk), requeue(pending)) == (1, 0)
+    assert nudges == []
 
 
 def test_requeue_dead_letters_takes_a_discard_back():
