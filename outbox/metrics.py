@@ -43,7 +43,9 @@ class BatchHistogram:
 
 
 PUBLISH_LATENCY = BatchHistogram(
-    "outbox_publish_latency_seconds", "From the writing of an event to its acknowledgement.", limits=_EVENT_SECONDS
+    "outbox_publish_latency_seconds",
+    "From the writing of an event to its first acknowledgement.",
+    limits=_EVENT_SECONDS,
 )
 CONSUME_LATENCY = BatchHistogram(
     "outbox_consume_latency_seconds", "From the writing of an event to its handling.", limits=_EVENT_SECONDS
@@ -58,7 +60,7 @@ HISTOGRAMS = (PUBLISH_LATENCY, CONSUME_LATENCY, PUBLISH_BATCH, HANDLE_BATCH)
 
 
 def observe_published(*, written_at: Iterable[datetime], now: datetime, batch_seconds: float) -> None:
-    """Take note of a batch that was acknowledged: when its events were written, and how long the transport took."""
+    """Take note of a batch: when those were written that were acknowledged for the first time, and how long it took."""
     PUBLISH_BATCH.observe([batch_seconds])
     PUBLISH_LATENCY.observe(_ages(written_at, now))
 

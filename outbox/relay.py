@@ -18,7 +18,7 @@ from outbox.holds import BATCH, paused_types, release_held_rows, wake_due_rows
 from outbox.metrics import observe_published
 from outbox.models import Attempt
 from outbox.registry import blocking_types
-from outbox.settle import Astray, bury, find_astray, give_back, let_wait, settle_published
+from outbox.settle import Astray, Refused, bury, find_astray, give_back, let_wait, settle_published
 from outbox.tally import TALLY
 from outbox.tracing import PublishSpans
 from outbox.transports import OutgoingMessage, PublishFailure, PublishResult, Transport, TransportUnavailable
@@ -131,12 +131,19 @@ class Relay:
         spans.end(answer.failures)
         self._settle(claim, messages, answer, result)
         acknowledged = {message.outbox_id for message in messages} - answer.failures.keys()
-        written_at = [row.created_at for row in claim.rows if row.id in acknowledged]
+        # What goes round again, after a failure or by an operator's hand, would look as late as it is old.
+        firsts = (row for row in claim.rows if row.published_at is None and row.retry_count == 0)
+        written_at = [row.created_at for row in firsts if row.id in acknowledged]
         observe_published(written_at=written_at, now=now, batch_seconds=seconds)
         permanent = {pk: failure.reason for pk, failure in answer.failures.items() if failure.is_permanent}
         refused = unreadable | permanent
         if refused:
-            result.dead += bury(refused=refused, token=claim.token, now=now, by=self.name, seconds=seconds)
+            buried = [
+                Refused(outbox_id=row.id, number=row.retry_count + 1, reason=refused[row.id])
+                for row in claim.rows
+                if row.id in refused
+            ]
+            result.dead += bury(refused=buried, token=claim.token, now=now, by=self.name, seconds=seconds)
         _give_back_unsent(claim, {message.outbox_id for message in messages} | set(refused), self.clock)
         self._note_taken({message.topic for message in messages if message.outbox_id not in answer.failures})
         if answer.failures.keys() - permanent.keys():

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import QuerySet
 
+from outbox.attempts import FailedTry, record_failed_tries
 from outbox.database_errors import repeat_on_conflict
 from outbox.models import Attempt, OutboxMessage, Status
 from outbox.tally import TALLY
@@ -104,29 +105,55 @@ def find_astray(*, ids: Sequence[int], by: str, settled_at: datetime) -> Astray:
     return Astray(fenced=fenced, ids=frozenset(astray))
 
 
-def bury(*, refused: Mapping[int, str], token: str, now: datetime, by: str, seconds: float) -> int:
-    """Park rows that can never be published, each with its reason and one attempt; return how many."""
-    moved = []
-    for pk, reason in refused.items():
-        step = partial(
-            _held([pk], token).update,
-            status=Status.DEAD,
-            last_error=reason,
-            ready_shard=None,
-            claim_token=None,
-            lease_until=None,
-            updated_at=now,
-        )
-        if repeat_on_conflict(step):
-            moved.append(pk)
-            logger.error("An event is dead: it can never be published", extra={"outbox_id": pk, "reason": reason})
-    tries = [
-        Attempt(message_id=pk, step=Attempt.Step.PUBLISH, number=1, at=now, seconds=seconds, by=by, error=refused[pk])
-        for pk in moved
-    ]
-    Attempt.objects.bulk_create(tries)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """A row that can never be published, the number of the try that showed it, and why."""
+
+    outbox_id: int
+    number: int
+    reason: str
+
+
+def bury(*, refused: Sequence[Refused], token: str, now: datetime, by: str, seconds: float) -> int:
+    """
+    Park rows that can never be published, each with its reason and its try; return how many.
+
+    Transaction: one for all of them.
+    """
+    moved = repeat_on_conflict(lambda: _bury(refused, token, now, by, seconds))
+    for row in moved:
+        fields = {"outbox_id": row.outbox_id, "reason": row.reason}
+        logger.error("An event is dead: it can never be published", extra=fields)
     TALLY.add("dead", len(moved))
     return len(moved)
+
+
+def _bury(refused: Sequence[Refused], token: str, now: datetime, by: str, seconds: float) -> list[Refused]:
+    with transaction.atomic():
+        moved = [
+            row
+            for row in sorted(refused, key=lambda row: row.outbox_id)
+            if _held([row.outbox_id], token).update(
+                status=Status.DEAD,
+                last_error=row.reason,
+                ready_shard=None,
+                claim_token=None,
+                lease_until=None,
+                updated_at=now,
+            )
+        ]
+        tries = [
+            FailedTry(
+                message_id=row.outbox_id,
+                step=Attempt.Step.PUBLISH,
+                number=row.number,
+                seconds=seconds,
+                error=row.reason,
+            )
+            for row in moved
+        ]
+        record_failed_tries(tries=tries, by=by, now=now)
+    return moved
 
 
 def give_back(*, ids: Collection[int], token: str, now: datetime, reason: str | None = None) -> None:

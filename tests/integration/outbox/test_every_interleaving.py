@@ -21,7 +21,7 @@ from outbox.dead_letters import discard_dead_letters, requeue_dead_letters
 from outbox.dispatch import Outcome
 from outbox.models import KeyHold, OutboxMessage, PausedType, Status
 from outbox.rescan import send_round_again
-from outbox.settle import bury, find_astray, give_back, let_wait, settle_published
+from outbox.settle import Refused, bury, find_astray, give_back, let_wait, settle_published
 from outbox.shards import shard_of
 from outbox.transports import PublishedRow
 from tests.outbox_rows import EVENT_TYPE, NOW, append, change, row_of, wire
@@ -193,7 +193,8 @@ class Explorer:
             let_wait(ids=[self.pk], token=name, until=AHEAD, now=NOW, reason="the topic")
 
         def park():
-            bury(refused={self.pk: "no"}, token=name, now=NOW, by=name, seconds=0.1)
+            refused = Refused(outbox_id=self.pk, number=1, reason="no")
+            bury(refused=[refused], token=name, now=NOW, by=name, seconds=0.1)
 
         return {
             "idle": {f"{name} claims": lambda: self._claim(state, name)},

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 
-from outbox import relay
+from outbox import metrics, relay
 from outbox.breaker import LONGEST_TOPIC_WAIT_SECONDS, Breaker, TopicBreakers
 from outbox.dead_letters import requeue_dead_letters
 from outbox.dispatch import Outcome, dispatch_message
@@ -278,6 +279,33 @@ def test_run_pass_writes_down_where_the_broker_keeps_each_message_and_who_publis
     assert list(places) == [(first, 0, 0, own_name()), (second, 0, 1, own_name())]
 
 
+def test_run_pass_observes_how_long_each_event_took_to_its_first_acknowledgement(transport, clock, handler):
+    first, second, refused, again = (append(key) for key in "abcd")
+    change(again, published_at=NOW, retry_count=1)
+    transport.failures[refused] = REFUSED
+    clock.advance(3)
+    before = observed()
+
+    run_pass(transport, clock)
+
+    assert set(transport.ids) == {first, second, again}
+    after = observed()
+    assert [b - a for a, b in zip(before, after, strict=True)] == pytest.approx([2, 6.0, 1])
+
+
+def observed() -> list[float]:
+    """Return the events that were observed, their seconds in all, and the batches."""
+    samples = {
+        sample.name: sample.value
+        for histogram in (metrics.PUBLISH_LATENCY, metrics.PUBLISH_BATCH)
+        for metric in histogram.collect()
+        for sample in metric.samples
+        if not sample.labels
+    }
+    names = ("publish_latency_seconds_count", "publish_latency_seconds_sum", "publish_batch_seconds_count")
+    return [samples[f"outbox_{name}"] for name in names]
+
+
 def test_run_pass_keeps_one_attempt_of_a_row_that_can_never_be_published(transport, clock):
     pk = append()
     transport.failures[pk] = REFUSED
@@ -287,6 +315,31 @@ def test_run_pass_keeps_one_attempt_of_a_row_that_can_never_be_published(transpo
     attempt = Attempt.objects.get()
     assert (attempt.message_id, attempt.step, attempt.number, attempt.error) == (pk, "publish", 1, REFUSED.reason)
     assert (attempt.at, attempt.by) == (NOW, own_name())
+
+
+def test_run_pass_buries_a_row_and_keeps_its_attempt_or_neither(transport, clock, monkeypatch):
+    pk = append()
+    transport.failures[pk] = REFUSED
+    with monkeypatch.context() as lost:
+        lost.setattr(QuerySet, "bulk_create", lambda *_args, **_more: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_pass(transport, clock)
+    assert (row_of(pk).status, Attempt.objects.count()) == (Status.PENDING, 0)
+
+    clock.advance(11)
+    run_pass(transport, clock)
+
+    assert (row_of(pk).status, Attempt.objects.count()) == (Status.DEAD, 1)
+
+
+def test_run_pass_counts_a_refusal_behind_the_tries_to_handle_the_row(transport, clock):
+    pk = append()
+    change(pk, retry_count=3)
+    transport.failures[pk] = REFUSED
+
+    run_pass(transport, clock)
+
+    assert (Attempt.objects.get().number, row_of(pk).retry_count) == (4, 3)
 
 
 def test_run_pass_leaves_what_follows_an_unreadable_row_unpublished_and_holds_it(transport, clock):
