@@ -244,6 +244,8 @@ CHAT_MODEL_FACTORY = (
 # How the provider is told to think; empty sends nothing, because a provider refuses a field that it does not know.
 CHAT_THINKING_FIELD = ENV.choice("CHAT_THINKING_FIELD", "", ("thinking", "enable_thinking", "reasoning_effort"))
 CHAT_MAX_TOKENS_FIELD = ENV.choice("CHAT_MAX_TOKENS_FIELD", "max_tokens", ("max_tokens", "max_completion_tokens"))
+# Smaller: long answers end earlier, with the offer to go on. 0 leaves it to the model, and how long it thinks unseen.
+CHAT_MAX_ANSWER_TOKENS = ENV.integer("CHAT_MAX_ANSWER_TOKENS", 0, low=0, high=10**7, example="8000")
 CHAT_CONNECT_TIMEOUT_SECONDS = ENV.number("CHAT_CONNECT_TIMEOUT_SECONDS", 5, low=0.1, high=60, example="5")
 CHAT_SILENCE_TIMEOUT_SECONDS = ENV.number("CHAT_SILENCE_TIMEOUT_SECONDS", 60, low=0.5, high=900, example="60")
 CHAT_MODEL_RETRIES = ENV.integer("CHAT_MODEL_RETRIES", 2, low=0, high=10, example="2")

@@ -50,6 +50,8 @@ class OpenAIConfig:
     models: Mapping[str, str]  # alias -> the provider's name
     # OpenAI's thinking models take max_completion_tokens alone, most others know max_tokens alone.
     max_tokens_field: str = "max_tokens"
+    # Of an answer, its thoughts included; 0: as many as the model likes. More than it can give, and it may refuse.
+    max_answer_tokens: int = 0
     thinking_field: str = ""  # how this provider is told to think: one of THINKING_FIELDS, or not at all
     connect_timeout_seconds: float = 5.0
     silence_timeout_seconds: float = 60.0
@@ -156,8 +158,8 @@ class OpenAIChatModel:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        if request.max_output_tokens is not None:
-            body[config.max_tokens_field] = request.max_output_tokens
+        if most := config.max_answer_tokens if request.max_output_tokens is None else request.max_output_tokens:
+            body[config.max_tokens_field] = most
         if config.thinking_field and request.thinking != "auto":
             enabled, disabled = THINKING_FIELDS[config.thinking_field]
             body[config.thinking_field] = enabled if request.thinking == "true" else disabled

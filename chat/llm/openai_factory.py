@@ -13,6 +13,7 @@ def build_openai_model() -> OpenAIChatModel:
             api_key=settings.OPENAI_API_KEY,
             models=settings.CHAT_MODELS,
             max_tokens_field=settings.CHAT_MAX_TOKENS_FIELD,
+            max_answer_tokens=settings.CHAT_MAX_ANSWER_TOKENS,
             thinking_field=settings.CHAT_THINKING_FIELD,
             connect_timeout_seconds=settings.CHAT_CONNECT_TIMEOUT_SECONDS,
             silence_timeout_seconds=settings.CHAT_SILENCE_TIMEOUT_SECONDS,

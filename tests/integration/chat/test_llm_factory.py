@@ -29,9 +29,11 @@ async def test_build_chat_model_calls_the_configured_provider(settings: Settings
         settings.CHAT_MODEL_FACTORY = "chat.llm.openai_factory.build_openai_model"
         settings.OPENAI_BASE_URL = scripted.base_url
         settings.OPENAI_API_KEY = "sk-test"
+        settings.CHAT_MAX_ANSWER_TOKENS = 8000
         settings.CHAT_MODELS = {"worker": "scripted:status=500", "strategist": "scripted:tokens=2"}
         model = build_chat_model()
         events = [event async for event in model.stream(request)]
         await model.aclose()
-        assert scripted.seen()["bodies"][0]["model"] == "scripted:tokens=2"
+        (body,) = scripted.seen()["bodies"]
+    assert (body["model"], body["max_tokens"]) == ("scripted:tokens=2", 8000)
     assert events[-1] == StreamEnded("stop")

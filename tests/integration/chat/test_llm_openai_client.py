@@ -147,6 +147,13 @@ async def test_stream_bounds_the_answer_in_the_providers_own_field(
     assert bounded == unbounded | {name: 64}
 
 
+async def test_stream_bounds_every_answer_where_that_is_configured(scripted: ScriptedModel) -> None:
+    async with connected(scripted.base_url, "tokens=1", max_answer_tokens=8000) as model:
+        await collect(model, asking())
+        await collect(model, asking(purpose="title", max_output_tokens=40))
+    assert [body["max_tokens"] for body in scripted.seen()["bodies"]] == [8000, 40]
+
+
 async def test_stream_refuses_an_unknown_alias_without_a_call(scripted: ScriptedModel) -> None:
     async with connected(scripted.base_url, "") as model:
         with pytest.raises(ModelRejectedRequest):
