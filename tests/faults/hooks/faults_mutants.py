@@ -100,4 +100,4 @@ def _skipping(module: ModuleType) -> None:
 
 @mutant("every-failure-is-permanent", "outbox.dispatch")
 def _impatience(module: ModuleType) -> None:
-    _replace(module, "_is_permanent", lambda error: True)
+    _replace(module, "_kind_of", lambda error: module.Failure.PERMANENT)
