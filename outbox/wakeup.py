@@ -15,6 +15,8 @@ import redis
 from django.conf import settings
 from django.db import transaction
 
+from outbox.notice import Notice
+
 logger = logging.getLogger(__name__)
 
 # What an idle relay waits at most where hints reach it, and between the shortest and the longest where none do.
@@ -49,19 +51,6 @@ def _channel() -> str:
     return f"{settings.OUTBOX_TOPIC_PREFIX}.outbox.wake"
 
 
-class _Notice:
-    """Says that Redis went away, and that it came back: one line per change of state."""
-
-    def __init__(self, *, away: str, back: str) -> None:
-        self._away, self._back = away, back
-        self._is_away = False
-
-    def tell(self, *, is_away: bool) -> None:
-        if is_away != self._is_away:
-            self._is_away = is_away
-            logger.info(self._away if is_away else self._back)
-
-
 class Sender:
     """A daemon thread that sends at most one hint at a time, in the process that made it."""
 
@@ -70,7 +59,9 @@ class Sender:
         self._shards_lock = threading.Lock()
         self._shards: set[str] = set()
         self._pid = os.getpid()
-        self._notice = _Notice(away="Relays cannot be woken; they look by themselves", back="Relays can be woken again")
+        self._notice = Notice(
+            logger=logger, away="Relays cannot be woken; they look by themselves", back="Relays can be woken again"
+        )
         self._client = redis.Redis.from_url(
             settings.REDIS_URL, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_ANSWER_SECONDS
         )
@@ -104,7 +95,9 @@ class Sender:
 
 _sender: Sender | None = None
 _lock = threading.Lock()
-_listening = _Notice(away="Hints do not reach the relay; it looks more often", back="Hints reach the relay again")
+_listening = Notice(
+    logger=logger, away="Hints do not reach the relay; it looks more often", back="Hints reach the relay again"
+)
 
 
 class WakeUps:
@@ -124,8 +117,10 @@ class WakeUps:
 
     def rest(self, *, longest_seconds: float) -> None:
         """Wait until something may have to be done, at most so long."""
+        listened_before = self._hints is not None
         if self._listens():
-            self._wait_for_hint(min(LONGEST_REST_SECONDS, longest_seconds))
+            if listened_before:  # else a hint may have gone by since the relay looked: it looks once more
+                self._wait_for_hint(min(LONGEST_REST_SECONDS, longest_seconds))
             return
         self._stop.wait(min(self._poll_seconds, longest_seconds))
         self._poll_seconds = min(self._poll_seconds * 2, LONGEST_POLL_SECONDS)
@@ -139,6 +134,7 @@ class WakeUps:
         hints = client.pubsub(ignore_subscribe_messages=True)
         try:
             hints.subscribe(_channel())
+            hints.get_message(timeout=_ANSWER_SECONDS)  # the answer: from now on no hint is missed
         except redis.RedisError:
             self._lose(hints)
             return False

@@ -12,15 +12,20 @@ pytestmark = pytest.mark.services
 
 
 @pytest.fixture
-def listening(settings):
-    """Return a relay's wake-ups for shards 10 to 20 that listen already, on a channel of this test's own."""
+def deaf(settings):
+    """Return a relay's wake-ups for shards 10 to 20 that do not listen yet, on a channel of this test's own."""
     if not settings.REDIS_URL:
         pytest.skip("REDIS_URL is not set")
     settings.OUTBOX_TOPIC_PREFIX = f"test-{time.time_ns()}"
     wakeups = WakeUps(shards=(10, 20), stop=threading.Event(), url=settings.REDIS_URL)
-    assert wakeups._listens()
     yield wakeups
     wakeups.close()
+
+
+@pytest.fixture
+def listening(deaf):
+    assert deaf._listens()
+    return deaf
 
 
 def rest(wakeups, *, longest: float) -> float:
@@ -39,6 +44,14 @@ def test_a_hint_ends_a_relays_rest_and_one_for_other_shards_does_not(listening):
     sender.wake(())
     assert rest(listening, longest=30) < wakeup.LONGEST_REST_SECONDS
     assert rest(listening, longest=0.2) >= 0.19  # each hint wakes once
+
+
+def test_a_relay_looks_once_more_before_its_first_rest_because_hints_went_by_unheard(deaf):
+    assert rest(deaf, longest=30) < wakeup.LONGEST_REST_SECONDS / 2
+
+    assert rest(deaf, longest=0.3) >= 0.29
+    Sender().wake((10,))
+    assert rest(deaf, longest=30) < wakeup.LONGEST_REST_SECONDS
 
 
 def test_a_relay_looks_by_itself_when_its_connection_is_cut_and_listens_again_soon(listening):
