@@ -14,6 +14,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from outbox import operator_actions, relay_loop, upkeep
 from outbox.database_clock import database_now
 from outbox.database_errors import is_away
+from outbox.notice import Notice
 from outbox.relay import Bounds, Memory, Relay
 from outbox.rescan import Rescan
 from outbox.transports import Transport, TransportUnavailable, get_transport
@@ -32,21 +33,11 @@ PRUNE_SECONDS = 20.0
 OPERATOR_SECONDS = 10.0
 
 
-class _Notice:
-    """Says that a part went away, and that it came back: one line per change of state, however many passes fail."""
-
-    def __init__(self, *, away: str, back: str) -> None:
-        self._away, self._back = away, back
-        self._is_away = False
-
-    def tell(self, *, is_away: bool) -> None:
-        if is_away != self._is_away:
-            self._is_away = is_away
-            logger.log(logging.WARNING if is_away else logging.INFO, self._away if is_away else self._back)
-
-
-_database = _Notice(
-    away="Publishing pauses: the database does not answer", back="Publishing goes on: the database answers again"
+_database = Notice(
+    logger=logger,
+    level=logging.WARNING,
+    away="Publishing pauses: the database does not answer",
+    back="Publishing goes on: the database answers again",
 )
 
 
