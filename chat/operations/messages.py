@@ -13,7 +13,7 @@ SNAPSHOT_VERSION = 1
 # What the assistant does between two runs, as long as it only talks.
 PHASE_CHATTING = "chatting"
 # An answer that broke off, as against one that was refused or never began.
-CUT_CODES = frozenset({"run_interrupted", "model_cut"})
+CUT_CODES = frozenset({"run_interrupted", "model_cut", "model_reached_length"})
 
 
 def append_question(*, run: StartedRun, now: datetime) -> None:

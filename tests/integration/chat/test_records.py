@@ -320,10 +320,11 @@ def test_unreadable_snapshot_is_dead_at_once_with_the_reason(alice, wrong):
     assert kept() == []
 
 
-def test_state_after_a_run_is_restored_from_the_database_alone(alice, bob):
+@pytest.mark.parametrize("code", ["model_cut", "model_reached_length"])
+def test_state_after_a_run_is_restored_from_the_database_alone(alice, bob, code):
     conversation_id = talk(alice, ("Question", "Answer"))
     run = ask(alice, "More", conversation_id=conversation_id)
-    operations.finish_run(run=run, result=result("Ha", state=RunState.FAILED, error_code="model_cut"), now=NOW)
+    operations.finish_run(run=run, result=result("Ha", state=RunState.FAILED, error_code=code), now=NOW)
     drain()
     cache.clear()  # as after a restart
 
@@ -334,6 +335,6 @@ def test_state_after_a_run_is_restored_from_the_database_alone(alice, bob):
     assert json.loads(found.snapshot_json) == {
         "version": 1,
         "last_run_id": run.run_id,
-        "terminal_outcome": {"status": "interrupted", "code": "model_cut"},
+        "terminal_outcome": {"status": "interrupted", "code": code},
     }
     assert queries.find_state_snapshot(user_id=bob.pk, conversation_id=conversation_id) is None
