@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
 from django.conf import settings
@@ -17,6 +17,7 @@ from chat.runs.hints import Hints
 from chat.runs.logs import RunLogs
 from chat.runs.tails import TailLimits, Tails
 from outbox.database_clock import database_now
+from smartflow.accounts.queries import find_live_sessions
 from smartflow.api.database_threads import DatabaseThreads, looking_threads
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.ids import new_uuid
@@ -89,7 +90,8 @@ class Streams:
                 most_of_user=settings.CHAT_MAX_TAILS_OF_USER,
                 ping_seconds=settings.CHAT_PING_SECONDS,
                 slow_seconds=settings.CHAT_SLOW_READER_SECONDS,
-            )
+            ),
+            live_sessions=self._find_live_sessions,
         )
         self._live = LiveTasks(
             database=self._database,
@@ -116,6 +118,10 @@ class Streams:
             lease_clock=database_now,
         )
         return RunRoutes(parts)
+
+    async def _find_live_sessions(self, session_ids: Collection[str]) -> set[str]:
+        assert self._looks is not None
+        return await self._looks.run(find_live_sessions, session_ids=session_ids, now=utc_now())
 
     def _open_host(
         self, database: DatabaseThreads, looks: DatabaseThreads, logs: RunLogs, hints: Hints

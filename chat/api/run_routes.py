@@ -74,7 +74,7 @@ class RunParts:
     lease_clock: Clock
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
     """One request for a route, and the run that its path names."""
 
@@ -82,6 +82,7 @@ class _Call:
     run_id: str
     send: Send
     body: bytes = b""
+    session_id: str = ""  # once it is known who asks
 
 
 class RunRoutes:
@@ -221,8 +222,14 @@ class RunRoutes:
         return tail
 
     def _tail(self, call: _Call, log: RunLog, user_id: int) -> Tail:
+        request = call.request
         tail = Tail(
-            log=log, user_id=user_id, language=call.request.language, receive=call.request.receive, send=call.send
+            log=log,
+            user_id=user_id,
+            session_id=call.session_id,
+            language=request.language,
+            receive=request.receive,
+            send=call.send,
         )
         self._parts.tails.add(tail)
         return tail
@@ -248,14 +255,15 @@ class RunRoutes:
         await send_json(call.send, 200, answer, call.request.request_id, call.request.answer_headers)
 
     def _user_id(self, call: _Call) -> int:
-        """Return who asks, counted. Runs in the database's threads: Redis may take a moment."""
+        """Return who asks, counted, and note the session. Runs in the database's threads: Redis may take a moment."""
         request = call.request
-        user_id = authenticate_token(header=request.authorization, now=self._parts.clock()).user_id
+        user = authenticate_token(header=request.authorization, now=self._parts.clock())
+        call.session_id = user.session_id
         group = "agent" if request.method == "POST" else "read"
-        verdict = check_rate(group=group, user_id=user_id, address=request.address)
+        verdict = check_rate(group=group, user_id=user.user_id, address=request.address)
         if verdict is not None:
             request.answer_headers.update(verdict.headers)
-        return user_id
+        return user.user_id
 
 
 def _forget(headers: Any) -> None:

@@ -1,17 +1,21 @@
 """The readers of this process: how many there may be, what each is sent, and who is cut off.
 
 An open tail is one coroutine that waits for its log. One ticker for all of them sends pings, notices who has left,
-and cuts off who does not take what is sent; nothing is kept for a reader but its position.
+and cuts off who does not take what is sent, or whose session has ended; nothing is kept for a reader but its position.
 """
 
 import asyncio
+import logging
 import random
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
+
+from django.db import DatabaseError, InterfaceError
 
 from chat.runs.document import Position
 from chat.runs.log import RunLog
@@ -21,6 +25,9 @@ from smartflow.kernel.text import noop as _
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+LiveSessions = Callable[[Collection[str]], Awaitable[AbstractSet[str]]]
+
+logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
 # What the system holds for a reader that does not read. Larger: it grows to megabytes for each, unless it is bounded.
@@ -30,6 +37,9 @@ SOCKET_BYTES = 64 * 1024
 AHEAD_SECONDS = 1.5
 # What was sent to a reader that is cut off has so long to leave.
 FLUSH_SECONDS = 0.5
+# How long a reader whose session has ended may read on. Smaller: more queries, one for five hundred readers.
+SESSION_SECONDS = 30.0
+_SESSIONS_AT_ONCE = 500
 
 
 class TooManyTails(Unavailable):
@@ -76,13 +86,16 @@ class Tail:
         "log",
         "looked_at",
         "sent_at",
+        "session_id",
         "units",
         "user_id",
     )
 
-    def __init__(self, *, log: RunLog, user_id: int, language: str, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, *, log: RunLog, user_id: int, session_id: str, language: str, receive: Receive, send: Send
+    ) -> None:
         self.log = log
-        self.user_id = user_id
+        self.user_id, self.session_id = user_id, session_id
         self.language = language
         self.attempt = log.attempt
         self.units = 0
@@ -204,8 +217,11 @@ class Tail:
 class Tails:
     """All readers of this process."""
 
-    def __init__(self, *, limits: TailLimits) -> None:
+    def __init__(self, *, limits: TailLimits, live_sessions: LiveSessions) -> None:
         self._limits = limits
+        self._live_sessions = live_sessions
+        self._asking: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
         self._tails: set[Tail] = set()
         self._count_of_user: Counter[int] = Counter()
         self._ticking: asyncio.Task[None] | None = None
@@ -269,9 +285,10 @@ class Tails:
             await asyncio.sleep(0.01)
         for tail in self._tails:
             tail.cut(is_slow=tail.is_sending)
-        if self._ticking is not None:
-            self._ticking.cancel()
-            await asyncio.gather(self._ticking, return_exceptions=True)
+        tasks = [task for task in (self._ticking, self._asking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _discard(self, tail: Tail) -> None:
         if tail in self._tails:
@@ -280,10 +297,32 @@ class Tails:
             if not self._count_of_user[tail.user_id]:
                 del self._count_of_user[tail.user_id]
 
+    def _ask_for_ended(self, now: float) -> None:
+        is_asking = self._asking is not None and not self._asking.done()
+        if now - self._asked_at >= SESSION_SECONDS and not is_asking:
+            self._asked_at, self._asking = now, asyncio.ensure_future(self._cut_ended())
+
+    async def _cut_ended(self) -> None:
+        """Cut off whose session has ended: where they come back, they are told so."""
+        ids = sorted({tail.session_id for tail in self._tails})
+        try:
+            for start in range(0, len(ids), _SESSIONS_AT_ONCE):
+                some = ids[start : start + _SESSIONS_AT_ONCE]
+                ended = set(some).difference(await self._live_sessions(some))
+                for tail in self._tails:
+                    if tail.session_id in ended:
+                        tail.cut()
+        except (DatabaseError, InterfaceError):
+            logger.info("The database did not say whose session has ended; readers read on")
+        except Exception:
+            logger.exception("Readers' sessions could not be looked up")
+
     async def _tick(self) -> None:
+        self._asked_at = monotonic()
         while self._tails:
             await asyncio.sleep(TICK_SECONDS)
             now = monotonic()
+            self._ask_for_ended(now)
             silent: set[RunLog] = set()
             for tail in list(self._tails):
                 waited = now - tail.sent_at

@@ -9,6 +9,7 @@ from chat.runs.executor import ExecutorLimits, RunExecutor
 from chat.runs.hints import Hints
 from chat.runs.logs import RunLogs
 from chat.runs.tails import TailLimits, Tails
+from smartflow.accounts.queries import find_live_sessions
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.kernel.clock import utc_now
 
@@ -33,7 +34,7 @@ class Server:
         self.database = database
         self.hints = Hints(redis_url="", prefix="tests")
         self.logs = RunLogs(database=database, hints=self.hints)
-        self.tails = Tails(limits=limits)
+        self.tails = Tails(limits=limits, live_sessions=self._find_live_sessions)
         self.executor = RunExecutor(
             model=model or UnaskedModel(),
             database=database,
@@ -53,6 +54,9 @@ class Server:
                 lease_clock=utc_now,
             )
         )
+
+    async def _find_live_sessions(self, session_ids):
+        return await self.database.run(find_live_sessions, session_ids=session_ids, now=utc_now())
 
     async def close(self):
         await self.executor.shutdown(grace_seconds=0)

@@ -17,7 +17,9 @@ from chat.api.run_routes import CHAT_PATH
 from chat.contracts import RunProgress
 from chat.models import AgentChat, ChatRun
 from chat.operations import claim_run, delete_conversation, finish_run, list_stop_requests, save_progress
+from chat.runs import tails
 from outbox.models import OutboxMessage
+from smartflow.accounts.models import TokenSession
 from smartflow.api.database_threads import DatabaseThreads
 from smartflow.kernel.clock import utc_now
 from smartflow.kernel.sse import PING
@@ -278,6 +280,28 @@ async def test_readers_beyond_the_process_cap_are_refused_for_a_moment(database,
     await database.run(finish_run, run=run, result=result("Hi"), now=utc_now())
     assert (await reader).is_whole
     await server.close()
+
+
+async def test_reader_whose_session_has_ended_is_cut_off_and_others_read_on(
+    server, database, alice, token, bob, monkeypatch
+):
+    monkeypatch.setattr(tails, "SESSION_SECONDS", 0.0)
+    runs = [await database.run(ask, user) for user in (alice, bob)]
+    tokens = [token, (await database.run(sign_in, bob)).access_token]
+    readers = [
+        asyncio.create_task(server.ask("GET", events_path(run), token=one))
+        for run, one in zip(runs, tokens, strict=True)
+    ]
+    await until(lambda: server.tails.count == 2)
+    await database.run(TokenSession.objects.filter(user=alice).update, revoked_at=utc_now())
+
+    with pytest.raises(ConnectionAbortedError):
+        await asyncio.wait_for(readers[0], 5)
+    again = await server.ask("GET", events_path(runs[0]), token=token)
+
+    assert (again.status, again.json["status"], server.tails.count) == (401, "40017", 1)
+    await database.run(finish_run, run=runs[1], result=result("Hi"), now=utc_now())
+    assert (await readers[1]).text == "Hi"
 
 
 async def test_silent_run_is_pinged(database, alice, token):
