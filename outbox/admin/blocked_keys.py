@@ -68,5 +68,5 @@ class KeyHoldAdmin(ReadOnlyKeysetAdmin):
     @column(description=_("why"))
     def why(self, hold: Any) -> Any:
         if hold.head_status == Status.DEAD:
-            return kind_of_error(hold.head_error) or _("dead")
+            return kind_of_error(error=hold.head_error) or _("dead")
         return _("paused") if hold.head_status == Status.PENDING else "-"

@@ -128,7 +128,7 @@ def may_read_payload(request: HttpRequest) -> bool:
 
 def error_excerpt(row: OutboxMessage, *, is_whole: bool) -> str:
     """Return the first line of the last error, cut; its kind alone for whoever may not read payloads."""
-    error = row.last_error if is_whole else kind_of_error(row.last_error)
+    error = row.last_error if is_whole else kind_of_error(error=row.last_error)
     return bounded((error or "").partition("\n")[0], max_bytes=ERROR_EXCERPT_BYTES)
 
 

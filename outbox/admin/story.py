@@ -55,7 +55,7 @@ def story_of(
         *(_acted(action, may_see_actions) for action in actions),
     ]
     if not may_read_errors:
-        moments = [replace(moment, error=kind_of_error(moment.error)) for moment in moments]
+        moments = [replace(moment, error=kind_of_error(error=moment.error)) for moment in moments]
     # The sort is stable: what carries one moment stays in the order of the list above.
     return sorted(moments, key=lambda moment: moment.at)
 

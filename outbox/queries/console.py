@@ -216,12 +216,12 @@ def _blocked_key(hold: KeyHold, head: Mapping[str, Any], behind: str) -> Blocked
         head_id=hold.head_id,
         head_type=head["biz_type"],
         head_status=head["status"],
-        head_error=kind_of_error(head["error"]),
+        head_error=kind_of_error(error=head["error"]),
         behind=BoundedCount.of(head[behind], cap=BEHIND_CAP),
     )
 
 
-def kind_of_error(error: str | None) -> str:
+def kind_of_error(*, error: str | None) -> str:
     """
     Return the kind of an error, which is how `last_error` begins: what a filter by error may be given.
 
@@ -243,7 +243,7 @@ def _dead_groups(open_count: int) -> tuple[DeadGroup, ...]:
 def _kinds_of(dead: QuerySet[OutboxMessage]) -> Counter[tuple[str, str]]:
     rows = dead.annotate(reason=Left("last_error", REASON_LENGTH)).values_list("biz_type", "reason", "discarded_at")
     return Counter(
-        (event_type, kind_of_error(reason)) for event_type, reason, discarded in rows[:DEAD_SEEN] if not discarded
+        (event_type, kind_of_error(error=reason)) for event_type, reason, discarded in rows[:DEAD_SEEN] if not discarded
     )
 
 
