@@ -208,9 +208,9 @@ def test_depth_is_counted_from_indexes_alone():
         names = [column[0] for column in cursor.description]
         lines = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
     read = [line for line in lines if line["table"] and not line["table"].startswith("<")]
-    assert len(read) == 13, lines
+    assert len(read) == 12, lines
     assert all(line["key"] for line in read), lines
     assert not [line for line in read if "filesort" in (line["Extra"] or "")], lines
-    # the newest row, the moments of three states, the leases and the discards are read from rows; all else is counted
+    # the newest row, the moments of three states, and the leases are read from rows; all else is counted
     from_rows = [line for line in read if "Using index" not in (line["Extra"] or "")]
-    assert len(from_rows) <= 6, from_rows
+    assert len(from_rows) <= 5, from_rows
