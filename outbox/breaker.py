@@ -83,6 +83,11 @@ class TopicBreakers:
         """Take note that something was published to the topics; return those that were refused before."""
         return [topic for topic in self._by_topic.keys() & set(topics) if self._by_topic[topic].note_success()]
 
+    @property
+    def is_any_open(self) -> bool:
+        """Tell whether the broker does not take some topic."""
+        return any(breaker.is_open for breaker in list(self._by_topic.values()))
+
     def waits(self) -> dict[str, float]:
         """Return the topics that are not to be tried now, and for how many seconds more."""
         waits = ((topic, breaker.seconds_to_probe()) for topic, breaker in list(self._by_topic.items()))

@@ -134,11 +134,12 @@ class RelayLoop:
         return is_mine
 
     def _state(self, history: History) -> dict[str, object]:
+        memory = self._relay.memory
         return {
             "slot": self._slot,
             "slots": self._slots,
             "shards": [self._first, self._last],
-            "breaker": "open" if self._relay.memory.breaker.is_open else "closed",
+            "breaker": "open" if memory.breaker.is_open or memory.topics.is_any_open else "closed",
             "published": history.published,
             "since": history.since.isoformat() if history.since else "",
             "counted_to": self._counted_to,

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from outbox import relay
 from outbox.append import append_event
+from outbox.breaker import Breaker, TopicBreakers
 from outbox.consumer import EventConsumer
 from outbox.envelope import encode_wire
 from outbox.models import OutboxMessage, Status
@@ -31,6 +32,16 @@ class SteppedClock:
 
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+
+class SteppedSeconds:
+    """A monotonic clock that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class RecordingTransport:
@@ -138,6 +149,13 @@ def run_pass(transport: object, clock: Callable[[], datetime], *, batch_size: in
     return relay.run_pass(
         transport=transport, clock=clock, batch_size=batch_size, lease_seconds=10, publish_seconds=5, seconds=30
     )
+
+
+def make_relay(transport: object, clock: Callable[[], datetime], monotonic: Callable[[], float]) -> relay.Relay:
+    """Return a relay whose breakers go by `monotonic`."""
+    bounds = relay.Bounds(batch_size=50, lease_seconds=10, publish_seconds=5)
+    memory = relay.Memory(breaker=Breaker(monotonic=monotonic), topics=TopicBreakers(monotonic=monotonic))
+    return relay.Relay(transport=transport, clock=clock, bounds=bounds, memory=memory)
 
 
 def make_consumer(clock: Callable[[], datetime], *, transport: object | None = None) -> EventConsumer:

@@ -29,19 +29,13 @@ from outbox.transports.base import (
     TopicShape,
     TransportUnavailable,
 )
+from outbox.transports.kafka_failures import failure_of
 from outbox.transports.kafka_settings import MAX_MESSAGE_BYTES, common_settings, consumer_settings, producer_settings
 from outbox.transports.set_aside import SetAside
 from outbox.transports.stall import Offsets, Partition, StallWatch, is_passed_over
 
 logger = logging.getLogger(__name__)
 
-_PERMANENT = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD}
-_OF_TOPIC = {
-    KafkaError.TOPIC_EXCEPTION,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_TOPIC,
-}
 _PROBE_SECONDS = 1.0
 # Longer than a killed member, or one that a broker's return left behind, keeps the others waiting: session.timeout.ms.
 # Larger: messages wait longer behind a stuck member; smaller: a member that is slowly let in is thrown out again.
@@ -71,8 +65,7 @@ class KafkaTransport:
         # The broker refuses a request as a whole: alone, the small messages that shared it with a large one pass.
         for message in batch.too_large if len(messages) > 1 else ():
             batch.send([message])
-        passing = [failure for failure in batch.failures.values() if not failure.is_permanent]
-        if passing:
+        if passing := [failure for failure in batch.failures.values() if not failure.is_permanent]:
             self._give_up(producer, is_over=all(failure.is_of_topic for failure in passing))
         # copies: another thread that polls the same producer may still serve reports of this batch
         return PublishResult(failures=dict(batch.failures), positions=dict(batch.positions))
@@ -113,8 +106,8 @@ class KafkaTransport:
             return self._producer
 
     def _give_up(self, producer: Producer, *, is_over: bool) -> None:
-        # What is still queued would arrive behind its own retry; a new producer also leaves behind a fatal state, or
-        # what it believes of a topic. Where every report has come only other threads' messages are left in it.
+        # What is still queued would arrive behind its own retry; once every report has come it is other threads'.
+        # A new producer also leaves behind a fatal state, and what it believes of a topic.
         if not is_over:
             producer.purge()
         with self._lock:
@@ -164,8 +157,7 @@ class _Batch:
                     return False
                 self._producer.poll(0.05)
             except KafkaException as error:
-                self._fail(message, error.args[0])
-                failure = self.failures[message.outbox_id]
+                self.failures[message.outbox_id] = failure = failure_of(error.args[0].name())
                 return failure.is_permanent or failure.is_of_topic  # the broker's own fault: stop
             else:
                 self._waiting += 1
@@ -177,14 +169,9 @@ class _Batch:
             del self.failures[message.outbox_id]
             self.positions[message.outbox_id] = (report.partition() or 0, report.offset() or 0)
             return
-        self._fail(message, error)
+        self.failures[message.outbox_id] = failure_of(error.name())
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self.too_large.append(message)
-
-    def _fail(self, message: OutgoingMessage, error: KafkaError) -> None:
-        self.failures[message.outbox_id] = PublishFailure(
-            reason=error.name(), is_permanent=error.code() in _PERMANENT, is_of_topic=error.code() in _OF_TOPIC
-        )
 
 
 class KafkaConsumer:

@@ -110,6 +110,16 @@ def test_a_relay_says_that_the_breaker_is_open_while_the_broker_is_away(run, tra
     assert transport.ids == [pk]
 
 
+def test_a_relay_says_so_too_while_the_broker_refuses_a_topic(run, transport):
+    pk, _other = append("a"), append("b")
+    change(pk, topic="not a topic!")
+    transport.failures[pk] = PublishFailure(reason="TOPIC_EXCEPTION", is_permanent=False, is_of_topic=True)
+
+    run(seconds=10)
+
+    assert Worker.objects.get().state["breaker"] == "open"
+
+
 def test_a_pass_asks_once_and_leaves_when_every_slot_is_taken(run):
     take_slot(slot=0, owner="there", now=NOW, lease_seconds=10)
 
