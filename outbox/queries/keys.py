@@ -11,11 +11,12 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from outbox.models import ACTION_IDS_LENGTH, Attempt, KeyHold, OperatorAction, OutboxMessage, PausedType, Status
 from outbox.registry import blocking_types
+from outbox.walk import open_dead_letters
 from smartflow.kernel.counts import BoundedCount
 
 BEHIND_CAP = 1000
 ATTEMPTS_SEEN = 100
-# Among so many of a key's newest dead letters the one that blocks it is looked for.
+# A key's dead rows up to so many are read to find the one that blocks it.
 DEAD_SEEN = 50
 
 
@@ -99,8 +100,7 @@ def get_key_standing(*, key: str) -> KeyStanding:
     pending = rows.filter(message_key=key, status=Status.PENDING)
     head = rows.filter(pk=hold.head_id).first() if hold else None
     if head is None:
-        newest_dead = rows.filter(message_key=key, status=Status.DEAD).order_by("-id")[:DEAD_SEEN]
-        blocking = [row for row in newest_dead if row.discarded_at is None and row.biz_type in blocking_types()]
+        blocking = _blocking_rows(key)
         first = pending.order_by("id").first()
         head = min([*blocking, *([first] if first else [])], key=lambda row: row.pk, default=None)
     if head is None:
@@ -112,6 +112,15 @@ def get_key_standing(*, key: str) -> KeyStanding:
         pause=PausedType.objects.filter(pk=head.biz_type).first() if head.status == Status.PENDING else None,
         behind=BoundedCount.of(pending.filter(id__gt=head.pk).values("id")[: BEHIND_CAP + 1].count(), cap=BEHIND_CAP),
     )
+
+
+def _blocking_rows(key: str) -> list[OutboxMessage]:
+    dead = list(OutboxMessage.objects.filter(message_key=key, status=Status.DEAD).defer("payload")[: DEAD_SEEN + 1])
+    if len(dead) <= DEAD_SEEN:
+        return [row for row in dead if row.discarded_at is None and row.biz_type in blocking_types()]
+    # most of them are discarded, or let later events pass: what blocks anywhere is fewer rows to read
+    anywhere = open_dead_letters().filter(biz_type__in=blocking_types(), message_key=key)
+    return list(anywhere.order_by("id").defer("payload")[:1])
 
 
 def list_attempts(*, message_id: int) -> list[Attempt]:

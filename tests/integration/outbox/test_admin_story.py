@@ -172,6 +172,17 @@ def test_key_page_shows_what_blocks_it_with_the_verbs_for_its_head():
     assert [line.is_current for line in response.context["table"].lines] == [True, False, False, False]
 
 
+@pytest.mark.parametrize("discarded", [2, 3, 9])
+def test_key_page_names_what_blocks_it_however_many_dead_letters_were_discarded(operator, discarded, monkeypatch):
+    monkeypatch.setattr("outbox.queries.keys.DEAD_SEEN", 3)
+    head = make_row(Status.DEAD, key="k")
+    make_row(Status.DEAD, key="another")
+    for _ in range(discarded):
+        make_row(Status.DEAD, key="k", discarded_at=utc_now(), discard_reason="r")
+    response = operator.get(KEY_PAGE, {"key": "k"})
+    assert (response.context["is_blocked"], response.context["standing"].head.pk) == (True, head.pk)
+
+
 def test_key_page_names_an_open_dead_letter_that_nothing_waits_behind_yet(operator):
     make_row(Status.DEAD, key="k", discarded_at=utc_now(), discard_reason="r")
     head = make_row(Status.DEAD, key="k")
