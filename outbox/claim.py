@@ -14,9 +14,10 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import Case, DateTimeField, QuerySet, Value, When
+from django.db.models import Case, DateTimeField, Value, When
 
 from outbox.database_errors import repeat_on_conflict
+from outbox.locks import unlocked, update_or_pass
 from outbox.models import KeyHold, OutboxMessage, Status
 from outbox.registry import blocking_types
 from outbox.shards import SHARDS, shard_of
@@ -46,6 +47,8 @@ GROUP BY message_key
 # For how long a claim goes on through rows that may not be taken. Larger: fewer claims without a row; smaller: a relay
 # is sooner back at its heartbeat, which is due every two seconds.
 LOOKING_SECONDS = 0.3
+# For how long a claim waits for a row that somebody has locked. Larger: such a row holds the relay up for longer.
+LOCK_WAIT_SECONDS = 1
 
 
 class ClaimedRow(NamedTuple):
@@ -151,9 +154,17 @@ def _as_claimed(row: tuple[Any, ...]) -> ClaimedRow:
 def _take(rows: Sequence[ClaimedRow], *, lease_until: datetime, now: datetime) -> Claim:
     """Put this relay's token on the rows that are still free; another may have been faster with some."""
     token, ids = new_uuid(), [row.id for row in rows]
-    sql = _TAKE.format(ids=_marks(len(ids)))
-    values = (token, moment(lease_until), moment(now), *ids, moment(now))
-    taken = repeat_on_conflict(lambda: execute(sql, *values))
+
+    def take(ids: Sequence[int]) -> int:
+        free = (token, moment(lease_until), moment(now), *ids, moment(now))
+        return execute(_TAKE.format(ids=_marks(len(ids))), *free) if ids else 0
+
+    def take_unlocked() -> int:
+        with transaction.atomic():
+            return take(list(unlocked(OutboxMessage.objects.filter(id__in=ids)).values_list("id", flat=True)))
+
+    # A row whose lease is over may be in a handler's hand for long, and others of the batch are nobody's.
+    taken = update_or_pass(lambda: take(ids), without_locked=take_unlocked, seconds=LOCK_WAIT_SECONDS)
     if taken == len(ids):
         return Claim(token=token, rows=list(rows))
     return Claim(token=token, rows=_without_gaps(rows, token, now))
@@ -170,13 +181,6 @@ def _without_gaps(rows: Sequence[ClaimedRow], token: str, now: datetime) -> list
         behind = OutboxMessage.objects.filter(id__in=give_back, claim_token=token)
         repeat_on_conflict(lambda: behind.update(claim_token=None, lease_until=None, updated_at=now))
     return kept
-
-
-def unlocked(rows: QuerySet[OutboxMessage]) -> QuerySet[OutboxMessage]:
-    """Lock the rows and pass those that another transaction holds. On SQLite a transaction is the only writer."""
-    if connection.features.has_select_for_update_skip_locked:
-        return rows.select_for_update(skip_locked=True)
-    return rows
 
 
 def _without_overtakers(

@@ -18,9 +18,10 @@ from django.db.models import BigIntegerField, Value
 from django.db.models.functions import Coalesce
 
 from outbox.attempts import FailedTry, record_failed_tries
-from outbox.claim import hold_back, unlocked
+from outbox.claim import hold_back
 from outbox.database_errors import answers_after, is_away, is_lock_wait, is_lost, repeat_on_conflict
 from outbox.envelope import Envelope, EnvelopeUnreadable, decode_wire
+from outbox.locks import unlocked, wait_shortly
 from outbox.metrics import observe_consumed
 from outbox.models import FINAL, Attempt, OutboxMessage, Status, Worker
 from outbox.predecessors import first_unfinished
@@ -43,7 +44,6 @@ LOCK_WAIT_SECONDS = 5
 # Tries that cost no attempt may be many: the first ones are kept.
 KEPT_TRIES = 20
 
-_WAITS_SHORTLY = "waits_shortly"  # set on a driver's connection
 _T = TypeVar("_T")
 
 
@@ -137,21 +137,13 @@ def _parts(messages: list[_Message | None], failure: Exception) -> Iterator[list
 
 def _repeat(step: Callable[[], _T]) -> _T:
     """Run a transaction, again after a conflict, and once more after the loss of a connection that waited too long."""
+    short = partial(wait_shortly, step, seconds=LOCK_WAIT_SECONDS)
     try:
-        return repeat_on_conflict(partial(_with_short_waits, step), is_wait_repeated=False)
+        return repeat_on_conflict(short, is_wait_repeated=False)
     except (OperationalError, InterfaceError) as error:
         if not is_lost(error) or not answers_after(error):
             raise
-    return repeat_on_conflict(partial(_with_short_waits, step), is_wait_repeated=False)
-
-
-def _with_short_waits(step: Callable[[], _T]) -> _T:
-    connection.ensure_connection()
-    if connection.vendor == "mysql" and not hasattr(connection.connection, _WAITS_SHORTLY):
-        with connection.cursor() as cursor:
-            cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [LOCK_WAIT_SECONDS])
-        setattr(connection.connection, _WAITS_SHORTLY, True)
-    return step()
+    return repeat_on_conflict(short, is_wait_repeated=False)
 
 
 def _count(outcomes: list[Outcome]) -> list[Outcome]:

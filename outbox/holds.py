@@ -10,8 +10,8 @@ from datetime import datetime
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from outbox.claim import unlocked
 from outbox.database_errors import repeat_on_conflict
+from outbox.locks import unlocked
 from outbox.models import KeyHold, OutboxMessage, PausedType, Status
 from outbox.registry import blocking_types
 

@@ -217,7 +217,7 @@ class Relay:
         )
         astray = Astray()
         if settled < len(acknowledged):
-            astray = find_astray(ids=acknowledged, by=self.name, settled_at=now)
+            astray = find_astray(ids=acknowledged, token=claim.token, by=self.name, settled_at=now)
         published = len(acknowledged) - astray.fenced
         result.published += published
         result.fenced += astray.fenced

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from django.db import connection, transaction
 from django.db.models import F, QuerySet
 
-from outbox.claim import unlocked
 from outbox.database_errors import repeat_on_conflict
+from outbox.locks import unlocked
 from outbox.models import OutboxMessage, Status
 from outbox.transports import PublishedRow, Transport
 from outbox.walk import rows_of_status

@@ -12,11 +12,15 @@ from django.db.models import QuerySet
 
 from outbox.attempts import FailedTry, record_failed_tries
 from outbox.database_errors import repeat_on_conflict
+from outbox.locks import unlocked, update_or_pass
 from outbox.models import Attempt, OutboxMessage, Status
 from outbox.tally import TALLY
+from smartflow.api.rows import execute
 
 logger = logging.getLogger(__name__)
 
+# For how long a settle waits for a row that somebody has locked. Larger: such a row holds the relay up for longer.
+LOCK_WAIT_SECONDS = 1
 # A row that the consumer was faster with keeps what it says, and still learns where its message is and who sent it.
 # `consumed_at` stands for its status, which is final: naming that here would let MariaDB come through an index of it.
 _SET = (
@@ -60,22 +64,23 @@ def settle_published(
                  meanwhile keeps its newer state; one that was consumed gets the place that it did not have, and stays.
     Shape:       `positions`: outbox_id → (partition, offset), absent where the transport has none.
     """
-    if not ids:
-        return 0
     known = positions or {}
-    places = json.dumps([(pk, *known.get(pk, (None, None))) for pk in sorted(ids)])
     moment = str(connection.ops.adapt_datetimefield_value(now))
-    if connection.vendor == "mysql":
-        sql, parameters = _SET.format(joined=f"JOIN {_MYSQL_PLACES}", source=""), (places, moment, moment, by, token)
-    else:
-        sql, parameters = _SET.format(joined="", source=f"FROM {_SQLITE_PLACES}"), (moment, moment, by, places, token)
-    return repeat_on_conflict(lambda: _execute(sql, parameters))
 
+    def settle(ids: Collection[int]) -> int:
+        if not ids:
+            return 0
+        places = json.dumps([(pk, *known.get(pk, (None, None))) for pk in sorted(ids)])
+        if connection.vendor == "mysql":
+            return execute(_SET.format(joined=f"JOIN {_MYSQL_PLACES}", source=""), places, moment, moment, by, token)
+        return execute(_SET.format(joined="", source=f"FROM {_SQLITE_PLACES}"), moment, moment, by, places, token)
 
-def _execute(sql: str, parameters: Sequence[str]) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return int(cursor.rowcount)
+    def settle_unlocked() -> int:
+        with transaction.atomic():
+            return settle(set(unlocked(OutboxMessage.objects.filter(id__in=ids)).values_list("id", flat=True)))
+
+    # What a handler has in hand for long is the handler's to write, and must not hold up the rest.
+    return update_or_pass(lambda: settle(ids), without_locked=settle_unlocked, seconds=LOCK_WAIT_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,21 +91,22 @@ class Astray:
     ids: frozenset[int] = frozenset()
 
 
-def find_astray(*, ids: Sequence[int], by: str, settled_at: datetime) -> Astray:
+def find_astray(*, ids: Sequence[int], token: str, by: str, settled_at: datetime) -> Astray:
     """
     Look at a batch of which settle_published() found fewer rows than it was given.
 
-    A row that a consumer has sent round again or buried was published; fenced is what another relay took over.
+    A row that a consumer has sent round again or buried was published, and so was one that a handler has locked still;
+    fenced is what another relay took over.
     """
-    fields = ("id", "consumed_at", "published_by", "published_at", "ready_shard", "status")
+    fields = ("id", "consumed_at", "published_by", "published_at", "ready_shard", "status", "claim_token")
     astray, fenced = set(ids), len(ids)
-    for pk, consumed_at, publisher, published_at, ready_shard, status in OutboxMessage.objects.filter(
+    for pk, consumed_at, publisher, published_at, ready_shard, status, holder in OutboxMessage.objects.filter(
         id__in=ids
     ).values_list(*fields):
         is_settled = consumed_at is not None or (publisher, published_at) == (by, settled_at)
         if is_settled:
             astray.discard(pk)
-        if is_settled or (ready_shard is None and status != Status.PUBLISHED):
+        if is_settled or holder == token or (ready_shard is None and status != Status.PUBLISHED):
             fenced -= 1
     return Astray(fenced=fenced, ids=frozenset(astray))
 

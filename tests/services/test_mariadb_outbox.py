@@ -3,8 +3,10 @@
 import re
 import threading
 from collections import defaultdict
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from time import monotonic
 
 import pytest
 from django.db import OperationalError, connection, transaction
@@ -18,7 +20,7 @@ from outbox.dead_letters import discard_dead_letters
 from outbox.holds import release_held_rows, wake_due_rows
 from outbox.models import KeyHold, OutboxMessage, Status
 from outbox.rescan import Rescan
-from outbox.settle import give_back, settle_published
+from outbox.settle import Astray, find_astray, give_back, settle_published
 from outbox.shards import shards_of_slot
 from tests.outbox_rows import (
     EVENT_TYPE,
@@ -205,6 +207,43 @@ def test_dispatch_reads_by_primary_key_and_looks_for_predecessors_in_their_index
     assert not [plan for plan in predecessors if re.search("filesort|temporary", plan["Extra"] or "")]
     (update,) = plans(queries, r"^UPDATE")
     check_plan(update, index="PRIMARY", rows=50)
+
+
+@contextmanager
+def in_a_handlers_hand(pk: int):
+    """Keep a row locked, as a handler does that takes long."""
+    is_locked, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            OutboxMessage.objects.select_for_update().get(pk=pk)
+            is_locked.set()
+            may_end.wait(20)
+        connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert is_locked.wait(5)
+    yield
+    may_end.set()
+    thread.join()
+
+
+def test_row_in_the_hand_of_a_long_handler_holds_up_neither_settle_nor_claim():
+    ids = [append(f"key {number}") for number in range(5)]
+    taken = claim(limit=10)
+    with in_a_handlers_hand(ids[2]):
+        began = monotonic()
+        settled = settle_published(ids=ids, token=taken.token, now=NOW, by="relay")
+        astray = find_astray(ids=ids, token=taken.token, by="relay", settled_at=NOW)
+        late = append("late")
+        again = claim(limit=10, now=NOW + timedelta(hours=1))
+        seconds = monotonic() - began
+
+    assert (settled, astray) == (4, Astray(fenced=0, ids=frozenset({ids[2]})))
+    assert [row_of(pk).status for pk in ids] == ["published", "published", "pending", "published", "published"]
+    assert [row.id for row in again.rows] == [late]
+    assert seconds < 5
 
 
 def make_published(count: int, *, key: str, offset: int) -> int:

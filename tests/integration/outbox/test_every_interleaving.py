@@ -184,7 +184,7 @@ class Explorer:
         def settle():
             places = {self.pk: (0, OFFSETS[name])}
             written = settle_published(ids=[self.pk], token=name, now=NOW, by=name, positions=places)
-            return written, 0 if written else find_astray(ids=[self.pk], by=name, settled_at=NOW).fenced
+            return written, 0 if written else find_astray(ids=[self.pk], token=name, by=name, settled_at=NOW).fenced
 
         def let_go():
             give_back(ids=[self.pk], token=name, now=NOW, reason="away")
