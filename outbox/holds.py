@@ -87,5 +87,7 @@ def _make_ready(ids: Sequence[int], now: datetime) -> set[int]:
         for pk, status, ready_shard, retry_at in rows.values_list("id", "status", "ready_shard", "next_retry_at")
         if status == Status.PENDING and ready_shard is None and (retry_at is None or retry_at <= now)
     }
-    OutboxMessage.objects.filter(id__in=ready).update(ready_shard=F("shard"), next_retry_at=None, updated_at=now)
+    OutboxMessage.objects.filter(id__in=ready).update(
+        ready_shard=F("shard"), next_retry_at=None, ready_at=now, updated_at=now
+    )
     return ready

@@ -39,7 +39,7 @@ class OutboxMessage(models.Model):
     # The key's share of the work, and the same again exactly while a relay may claim the row.
     shard = models.PositiveSmallIntegerField()
     ready_shard = models.PositiveSmallIntegerField(null=True, blank=True)
-    # Since when it is ready, where that is later than when it was written: an operator sent it round again.
+    # Since when it is ready, where that is later than when it was written: it waited, was held, or goes round again.
     ready_at = models.DateTimeField(null=True, blank=True)
     retry_count = models.IntegerField(default=0)
     max_retry = models.IntegerField(default=20)

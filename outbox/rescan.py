@@ -154,7 +154,7 @@ def _send(places: dict[int, tuple[int | None, int | None]], published_before: da
     with transaction.atomic():
         lost = _lock_lost(list(places), places, published_before)
         return OutboxMessage.objects.filter(id__in=lost).update(
-            status=Status.PENDING, ready_shard=F("shard"), next_retry_at=None, updated_at=now
+            status=Status.PENDING, ready_shard=F("shard"), next_retry_at=None, ready_at=now, updated_at=now
         )
 
 

@@ -6,6 +6,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from outbox.dead_letters import discard_dead_letters, requeue_dead_letters
+from outbox.holds import wake_due_rows
 from outbox.models import KeyHold, MinuteCount, OperatorAction, OutboxMessage, PausedType, Status, Worker
 from outbox.queries import depth_and_lag, list_troubles, overview
 from smartflow.kernel.clock import utc_now
@@ -60,6 +61,15 @@ def test_depth_and_lag_takes_a_requeued_row_for_ready_since_then():
     make_row(age_seconds=50, key="another key")
     assert depth_and_lag(now=now).oldest_ready_seconds == pytest.approx(50, abs=1)
     assert depth_and_lag(now=now).oldest_pending_seconds == pytest.approx(86_400, abs=5)
+
+
+def test_depth_and_lag_takes_a_row_that_waited_for_ready_since_its_wait_is_over():
+    now = utc_now()
+    waiting = make_row(age_seconds=600)
+    OutboxMessage.objects.filter(pk=waiting.pk).update(ready_shard=None, next_retry_at=now - timedelta(seconds=9))
+
+    assert wake_due_rows(now=now - timedelta(seconds=2)) == 1
+    assert depth_and_lag(now=now).oldest_ready_seconds == pytest.approx(2, abs=1)
 
 
 def test_depth_and_lag_stops_counting_at_the_cap():
