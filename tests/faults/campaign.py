@@ -209,6 +209,7 @@ class Campaign:
             left = _stuck(history.open_rows(), may_die)
             if not left:
                 return []
+            self.crew.restart_ended()
             if time.monotonic() > deadline:
                 what = f"{left[0].event_id} is {left[0].status}, {left[0].what}"
                 return [Violation("stuck", f"{len(left)} rows after {limit:g} s; {what}")]

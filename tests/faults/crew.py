@@ -155,6 +155,11 @@ class Crew:
                 self.kill(name)
         self._start_missing()
 
+    def restart_ended(self) -> None:
+        """Start who has ended by itself, as a supervisor does; waits for nobody."""
+        for name in self.cast:
+            self.start(name)
+
     def _start_missing(self) -> None:
         """Start who is missing; a member that notices only now that its beat is gone ends, and is started once more."""
         for _ in range(RESTARTS):

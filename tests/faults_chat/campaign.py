@@ -201,6 +201,7 @@ class Campaign:
     def _wait_settled(self, records: Records, healed: float) -> list[Violation]:
         """Wait until no run is live and every message is written."""
         while (left := records.open()) and time.monotonic() < healed + self._scale.limit_seconds:
+            self.crew.restart_ended()
             time.sleep(POLL_SECONDS)
         return [Violation("stuck", f"{left} after {self._scale.limit_seconds:g} s")] if left else []
 

@@ -188,7 +188,7 @@ def list_losses(end: End) -> list[float]:
         seconds
         for view in end.visit.views
         for reading in [read_view(view)]
-        for seen in [*reading.replaced, Replaced(reading.text, reading.came_at)]
+        for seen in [*reading.replaced, Replaced(reading.text, reading.came_at, reading.attempt)]
         if view.run_id in end.runs
         for kept, seconds in [find_lost(end.runs[view.run_id], seen)]
         if kept < len(seen.text)
@@ -269,15 +269,20 @@ def _check_views(end: End) -> Iterable[Violation]:
         yield from reading.violations
         if run is None or run.is_live:
             continue
-        for seen in [*reading.replaced, Replaced(reading.text, reading.came_at)]:
+        for seen in [*reading.replaced, Replaced(reading.text, reading.came_at, reading.attempt)]:
             yield from _check_prefix(end, run, view.name, seen)
         if reading.done_count:
             yield from _check_told(run, view.name, reading)
 
 
+def _is_given_up(run: Run, seen: Replaced) -> bool:
+    """Whether the run began anew behind it, because nobody who was left knew of it."""
+    return seen.attempt < run.attempt
+
+
 def find_lost(run: Run, seen: Replaced) -> tuple[int, float]:
     """How much of what was seen is kept, and how long the rest took to come."""
-    kept = 0 if seen.is_given_up else common_length(seen.text, run.output_text)
+    kept = 0 if _is_given_up(run, seen) else common_length(seen.text, run.output_text)
     return kept, 0.0 if kept == len(seen.text) else seen.came_at[-1] - seen.came_at[kept]
 
 
@@ -290,9 +295,9 @@ def _check_prefix(end: End, run: Run, device: str, seen: Replaced) -> Iterable[V
     where = f"{run.id} {device}: {len(text)} characters were seen, {kept} of them are kept ({run.state})"
     if not run.whole_text(text).startswith(text):
         yield Violation("seen-wrong", f"{where}, and they are not what was said")
-    elif seen.is_given_up and seconds > end.lost_seconds:
+    elif _is_given_up(run, seen) and seconds > end.lost_seconds:
         yield Violation("executed-again", f"{where}, attempt {run.attempt}; what was seen came within {seconds:.2f} s")
-    elif not seen.is_given_up and (
+    elif not _is_given_up(run, seen) and (
         not (run.error_code in INTERRUPTED or run.state == "stopped") or not end.may_interrupt
     ):
         yield Violation("seen-lost", f"{where}, error {run.error_code!r}")

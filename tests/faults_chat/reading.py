@@ -70,11 +70,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class Replaced:
-    """A text that a snapshot replaced, when its characters came, and whether the run began anew."""
+    """A text that was shown, when its characters came, and of which attempt it was."""
 
     text: str
     came_at: list[float]
-    is_given_up: bool = False
+    attempt: int
 
 
 def read_view(view: DeviceView) -> Reading:
@@ -131,7 +131,7 @@ def _replace(
     is_same = reading.attempt in (attempt, 0)
     same = common_length(reading.text, content) if is_same else 0
     if same < len(reading.text):
-        reading.replaced.append(Replaced(reading.text, reading.came_at, is_given_up=not is_same))
+        reading.replaced.append(Replaced(reading.text, reading.came_at, reading.attempt))
     reading.text, reading.came_at = content, reading.came_at[:same] + [event.at] * (len(content) - same)
     reading.attempt, reading.units = attempt, units
     if len(content) + len(extra.get("events", ())) != units:

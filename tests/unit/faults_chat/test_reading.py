@@ -56,13 +56,13 @@ def test_read_view_replaces_what_was_seen_when_a_snapshot_comes():
     assert kinds(reading) == []
     assert (reading.text, reading.finish) == ("abcd", "model_cut")
     assert reading.came_at == [1.0] * 4
-    assert reading.replaced == [Replaced("abcdef", [1.0] * 6)]
+    assert reading.replaced == [Replaced("abcdef", [1.0] * 6, attempt=1)]
 
 
 def test_read_view_gives_up_what_was_seen_when_a_snapshot_is_of_another_attempt():
     reading = read([chunk("abc", "1-3", 1.0)], [snapshot("abcd", "2-4", 9.0), finish("2-5"), done("2-6")])
     assert kinds(reading) == []
-    assert reading.replaced == [Replaced("abc", [1.0] * 3, is_given_up=True)]
+    assert reading.replaced == [Replaced("abc", [1.0] * 3, attempt=1)]
 
 
 def test_read_view_takes_another_attempt_when_nothing_was_said_before():
