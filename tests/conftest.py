@@ -9,6 +9,7 @@ from tests.factories import make_user, sign_in
 from tests.workers import take_own_redis
 
 take_own_redis()
+pytest.register_assert_rewrite("outbox.testing.contract")
 SLOW = ("journeys", "services")
 
 

@@ -14,11 +14,11 @@ from chat.models import AgentChat, ChatHistory
 from outbox.envelope import encode_wire
 from outbox.models import OutboxMessage, Status, Worker
 from outbox.testing import run_relay
+from outbox.testing.contract import outgoing, receive, texts
 from outbox.transports import Delivery, OutgoingMessage
 from smartflow.accounts.models import User
 from tests.integration.chat.turns import talk
 from tests.stack import wait_until
-from tests.transport_contract import outgoing, receive, texts
 
 pytestmark = pytest.mark.services
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,11 +33,11 @@ def place(delivery: Delivery) -> tuple[int, int]:
 
 
 def test_a_rebalance_in_the_middle_of_a_long_batch_waits_for_no_handler_and_loses_nothing(transport):
-    transport.publish([outgoing(f"{key} first", key) for key in KEYS], timeout_seconds=10)
+    transport.publish([outgoing(f"{key} first", key=key) for key in KEYS], timeout_seconds=10)
     busy, newcomer = transport.open_consumer(), transport.open_consumer()
     try:
-        in_hand = receive(busy, len(KEYS))
-        transport.publish([outgoing(f"{key} second", key) for key in KEYS], timeout_seconds=10)
+        in_hand = receive(busy, wanted=len(KEYS))
+        transport.publish([outgoing(f"{key} second", key=key) for key in KEYS], timeout_seconds=10)
         came: list[Delivery] = []
 
         def is_newcomer_in() -> bool:
@@ -51,8 +51,8 @@ def test_a_rebalance_in_the_middle_of_a_long_batch_waits_for_no_handler_and_lose
         assert (lost & kept, lost | kept) == (set(), {0, 1, 2})
 
         busy.acknowledge(in_hand)
-        came += receive(newcomer, 2 * sum(one.partition in lost for one in in_hand) - len(came))
-        later = receive(busy, sum(one.partition in kept for one in in_hand))
+        came += receive(newcomer, wanted=2 * sum(one.partition in lost for one in in_hand) - len(came))
+        later = receive(busy, wanted=sum(one.partition in kept for one in in_hand))
         # Nothing was acknowledged of what was lost: the newcomer got both rounds of it, in order, and nothing else.
         assert {one.partition for one in came} == lost
         assert sorted(texts(came)) == sorted(

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from outbox.registry import all_topics
+from outbox.testing.contract import outgoing, receive, texts
 from outbox.transports.kafka import KafkaConsumer, _look_from_outside
-from tests.transport_contract import outgoing, receive, texts
 
 pytestmark = pytest.mark.services
 WINDOW_SECONDS = 1.0
@@ -17,7 +17,7 @@ def consumer(transport):
     """A member that has its partitions and has read one message."""
     made = KafkaConsumer(stall_seconds=WINDOW_SECONDS)
     transport.publish([outgoing("one")], timeout_seconds=10)
-    first = receive(made, 1)
+    first = receive(made, wanted=1)
     assert texts(first) == ["one"]
     made.acknowledge(first)
     yield made
@@ -35,7 +35,7 @@ def test_a_member_that_gets_nothing_while_messages_wait_is_replaced(consumer, tr
     transport.publish([outgoing("two")], timeout_seconds=10)
     started = time.monotonic()
 
-    delivered = receive(consumer, 1)
+    delivered = receive(consumer, wanted=1)
 
     assert texts(delivered) == ["two"]
     assert time.monotonic() - started < WINDOW_SECONDS + 6
@@ -48,7 +48,7 @@ def test_a_member_outside_its_group_is_replaced(consumer, transport):
     consumer._consumer.unsubscribe()
     transport.publish([outgoing("two")], timeout_seconds=10)
 
-    assert texts(receive(consumer, 1)) == ["two"]
+    assert texts(receive(consumer, wanted=1)) == ["two"]
 
 
 def test_a_member_without_anything_to_get_is_left_alone(consumer):

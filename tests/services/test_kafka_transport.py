@@ -15,10 +15,10 @@ from outbox import transports
 from outbox.models import OutboxMessage, Status
 from outbox.relay import Bounds, Relay, run_until_empty
 from outbox.rescan import Rescan
+from outbox.testing.contract import outgoing, receive, texts
 from outbox.transports import PublishedRow, TransportUnavailable
 from outbox.transports.kafka import MAX_MESSAGE_BYTES, KafkaTransport
 from tests.outbox_rows import append, make_consumer, run_pass
-from tests.transport_contract import outgoing, receive, texts
 
 pytestmark = pytest.mark.services
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "services.py"
@@ -67,7 +67,7 @@ def test_a_consumer_creates_an_absent_topic_and_reads_it_at_once(kafka, transpor
         assert partitions(admin, kafka) == 3
         transport.publish([outgoing("first")], timeout_seconds=10)
         started = time.monotonic()
-        assert texts(receive(consumer, 1)) == ["first"]
+        assert texts(receive(consumer, wanted=1)) == ["first"]
         assert time.monotonic() - started < 8
     finally:
         consumer.close()
@@ -129,7 +129,7 @@ def test_publish_works_in_a_child_that_was_forked_after_the_parent_published(kaf
     assert child.exitcode == 0
     assert parent.publish([outgoing("again")], timeout_seconds=10).failures == {}
     consumer = parent.open_consumer()
-    assert sorted(texts(receive(consumer, 3))) == ["again", "from the child", "from the parent"]
+    assert sorted(texts(receive(consumer, wanted=3))) == ["again", "from the child", "from the parent"]
     consumer.close()
     parent.close()
 
@@ -137,7 +137,7 @@ def test_publish_works_in_a_child_that_was_forked_after_the_parent_published(kaf
 def test_a_member_that_leaves_gives_its_unacknowledged_messages_to_another(kafka, transport):
     first = transport.open_consumer()
     transport.publish([outgoing(str(number), key=f"k{number}") for number in range(30)], timeout_seconds=10)
-    half = receive(first, 30)[:15]
+    half = receive(first, wanted=30)[:15]
     first.acknowledge(half)
     second = transport.open_consumer()
     first.close()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.transport_contract import TransportContract
+from outbox.testing.contract import TransportContract
 
 pytestmark = pytest.mark.services
 

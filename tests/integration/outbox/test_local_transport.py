@@ -4,8 +4,8 @@ import pytest
 from django.db import DatabaseError
 
 from outbox.models import LocalMessage
+from outbox.testing.contract import TransportContract, outgoing, receive, texts
 from outbox.transports.local import LocalTransport
-from tests.transport_contract import TransportContract, outgoing, receive, texts
 
 
 @pytest.mark.django_db(transaction=True)
@@ -29,11 +29,11 @@ class TestLocalTransport(TransportContract):
     def test_acknowledged_messages_leave_the_table(self, transport, open_consumer):
         self.publish(transport, outgoing("one"), outgoing("two"))
         consumer = open_consumer()
-        consumer.acknowledge(receive(consumer, 2)[:1])
+        consumer.acknowledge(receive(consumer, wanted=2)[:1])
 
         assert list(LocalMessage.objects.values_list("value", flat=True)) == ["two"]
 
     def test_two_consumers_may_see_the_same_message(self, transport, open_consumer):
         self.publish(transport, outgoing("one"))
 
-        assert texts(receive(open_consumer(), 1)) == texts(receive(open_consumer(), 1)) == ["one"]
+        assert texts(receive(open_consumer(), wanted=1)) == texts(receive(open_consumer(), wanted=1)) == ["one"]

@@ -1,4 +1,7 @@
-"""For tests of any app: run relay and consumer until nothing is left to do, so that journeys read synchronously."""
+"""For tests of any app: run relay and consumer until nothing is left to do, so that journeys read synchronously.
+
+`RecordingTransport` stands for a broker. `outbox.testing.contract` holds what every transport promises, as one suite.
+"""
 
 from collections import Counter
 from datetime import datetime
@@ -7,9 +10,12 @@ from outbox import relay
 from outbox.consumer import EventConsumer
 from outbox.database_clock import database_now
 from outbox.dispatch import Outcome
+from outbox.testing.recording import RecordingTransport
 from outbox.transports import Transport
 from outbox.transports.local import LocalTransport
 from smartflow.kernel.clock import Clock
+
+__all__ = ["RecordingTransport", "drain", "run_relay"]
 
 
 def run_relay(*, transport: Transport | None = None, clock: Clock = database_now) -> relay.PassResult:
