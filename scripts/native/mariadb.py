@@ -116,7 +116,12 @@ class MariaDB(Service):
         draft = self.folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         zones = self._write_time_zones()
+        # Its own: two that are set up at once give their temporary tables the same names.
+        scratch = self.folder / "tmp"
+        scratch.mkdir(exist_ok=True)
+        scratch.chmod(0o1777)
         command = [str(find("mariadb-install-db")), "--no-defaults", f"--user={account}", f"--datadir={draft}"]
+        command.append(f"--tmpdir={scratch}")
         # --force: the installer gives up on a machine whose own name cannot be looked up, as in many containers.
         command += ["--auth-root-authentication-method=normal", "--skip-test-db", "--force", *zones]
         with self.log.open("wb") as output:
