@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tests.faults.checker import Violation
 from tests.faults.plan import Fault
 from tests.faults_chat.plan import DEFAULT_TOKENS, HARMLESS_TO_RUNS, PIECE
-from tests.faults_chat.reading import Reading, Replaced, common_length, read_view
+from tests.faults_chat.reading import Reading, Replaced, common_length, read_screens
 from tests.faults_chat.visitors import Visit
 from tests.scripted_model.frames import numbered_echo
 
@@ -186,11 +186,10 @@ def list_losses(end: End) -> list[float]:
     """How many seconds of what each device saw are not kept, where anything is not."""
     return [
         seconds
-        for view in end.visit.views
-        for reading in [read_view(view)]
-        for seen in [*reading.replaced, Replaced(reading.text, reading.came_at, reading.attempt)]
-        if view.run_id in end.runs
-        for kept, seconds in [find_lost(end.runs[view.run_id], seen)]
+        for screen in read_screens(end.visit.views)
+        if screen.view.run_id in end.runs
+        for seen in screen.texts
+        for kept, seconds in [find_lost(end.runs[screen.view.run_id], seen)]
         if kept < len(seen.text)
     ]
 
@@ -263,13 +262,13 @@ def _check_texts(end: End) -> Iterable[Violation]:
 
 
 def _check_views(end: End) -> Iterable[Violation]:
-    for view in end.visit.views:
+    for screen in read_screens(end.visit.views):
+        view, reading = screen.view, screen.reading
         run = end.runs.get(view.run_id)
-        reading = read_view(view)
         yield from reading.violations
         if run is None or run.is_live:
             continue
-        for seen in [*reading.replaced, Replaced(reading.text, reading.came_at, reading.attempt)]:
+        for seen in screen.texts:
             yield from _check_prefix(end, run, view.name, seen)
         if reading.done_count:
             yield from _check_told(run, view.name, reading)

@@ -5,7 +5,8 @@ or error has the end and one, `[DONE]` the end and two. A snapshot replaces all 
 """
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.faults.checker import Violation
@@ -75,6 +76,39 @@ class Replaced:
     text: str
     came_at: list[float]
     attempt: int
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a device was shown, and every text that stood there; a character came when the first device had it."""
+
+    view: DeviceView
+    reading: Reading
+    texts: list[Replaced]
+
+
+def read_screens(views: Sequence[DeviceView]) -> list[Screen]:
+    """Read all devices. Who comes late is shown what others have seen long ago: it was not said any later for that."""
+    first: dict[tuple[str, int, int], float] = {}
+    screens = []
+    for view in views:
+        reading = read_view(view)
+        texts = [*reading.replaced, Replaced(reading.text, reading.came_at, reading.attempt)]
+        screens.append(Screen(view, reading, texts))
+        for text in texts:
+            for place, at in enumerate(text.came_at):
+                key = (view.run_id, text.attempt, place)
+                first[key] = min(at, first.get(key, at))
+    return [
+        replace(
+            screen,
+            texts=[
+                replace(text, came_at=[first[screen.view.run_id, text.attempt, n] for n in range(len(text.came_at))])
+                for text in screen.texts
+            ],
+        )
+        for screen in screens
+    ]
 
 
 def read_view(view: DeviceView) -> Reading:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.faults_chat.reading import DeviceView, Event, Replaced, Sight, read_view
+from tests.faults_chat.reading import DeviceView, Event, Replaced, Sight, read_screens, read_view
 
 
 def chunk(text, event_id, at=0.0):
@@ -63,6 +63,16 @@ def test_read_view_gives_up_what_was_seen_when_a_snapshot_is_of_another_attempt(
     reading = read([chunk("abc", "1-3", 1.0)], [snapshot("abcd", "2-4", 9.0), finish("2-5"), done("2-6")])
     assert kinds(reading) == []
     assert reading.replaced == [Replaced("abc", [1.0] * 3, attempt=1)]
+
+
+def test_read_screens_takes_the_moment_when_the_first_device_had_a_character():
+    events = {"late": [chunk("abcd", "1-4", 9.0)], "early": [chunk("ab", "1-2", 1.0), chunk("c", "1-3", 2.0)]}
+    views = [DeviceView(name, "r1", [Sight("web-a", "", 200, sent)]) for name, sent in events.items()]
+
+    late, early = read_screens(views)
+
+    assert late.texts == [Replaced("abcd", [1.0, 1.0, 2.0, 9.0], attempt=1)]
+    assert early.texts == [Replaced("abc", [1.0, 1.0, 2.0], attempt=1)]
 
 
 def test_read_view_takes_another_attempt_when_nothing_was_said_before():
