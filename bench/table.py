@@ -39,6 +39,7 @@ class OutboxTable:
         following = (self.rows("SELECT MAX(id) FROM agent_outbox_messages")[0][0] or 0) + 1
         self.rows("TRUNCATE agent_outbox_messages")
         self.rows("TRUNCATE chat_histories")
+        self.rows("TRUNCATE token_ledger")  # each filling brings the same calls of a model
         self.rows(f"ALTER TABLE agent_outbox_messages AUTO_INCREMENT = {following}")
 
     def refill(self, name: str, count: int, topic: str) -> None:
