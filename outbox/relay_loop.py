@@ -107,7 +107,8 @@ class RelayLoop:
         self._share = replace(self._share, start=start if start <= self._last else self._first)
 
     def _seconds_to_house(self) -> float:
-        return max(min(self._sweep.at, self._pauses.at, self._beat.at) - monotonic(), 0.0)
+        # pauses need no waking up for: they are read before the next claim
+        return max(min(self._sweep.at, self._beat.at) - monotonic(), 0.0)
 
     def _keep_house(self, owner: str, history: History) -> bool:
         """Do what is due; false when the slot is another's by now."""

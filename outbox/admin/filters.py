@@ -4,12 +4,12 @@ from typing import Any
 
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.options import ModelAdmin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from outbox.models import OutboxMessage, Status
-from smartflow.api.index_hints import read_by
+from smartflow.api.index_hints import is_exactly, read_by
 from smartflow.events import EVENT_TYPES
 
 READY, WAITING, UNSCHEDULED = "ready", "waiting", "unscheduled"
@@ -27,7 +27,7 @@ def keyset_of(*, state: str, event_type: str = "") -> tuple[str, ...]:
     """
     Return the order in which an index holds the rows of a state; empty for no state.
 
-    The status belongs to it, though it is the same in every row: see _is.
+    The status belongs to it, though it is the same in every row: see is_exactly.
     """
     if state in _KEYSET_OF:
         return _KEYSET_OF[state]
@@ -36,21 +36,11 @@ def keyset_of(*, state: str, event_type: str = "") -> tuple[str, ...]:
     return ()
 
 
-def _is(column: str, value: str) -> dict[str, str]:
-    """
-    Return the condition that a column has a value, said as a range.
-
-    Said as an equality, MariaDB chooses `ref` access: it enters the index at the value's first entry and reads millions
-    to come to the page's place. Measured with ten million rows: 16 s instead of a third of one.
-    """
-    return {f"{column}__gte": value, f"{column}__lte": value}
-
-
-CONDITION_OF: dict[str, dict[str, Any]] = {
-    READY: {"ready_shard__isnull": False},
-    WAITING: {"status": Status.PENDING, "next_retry_at__isnull": False},
-    UNSCHEDULED: {**_is("status", Status.PENDING), "next_retry_at__isnull": True},
-    **{status: _is("status", status) for status in Status.values},
+CONDITION_OF: dict[str, Q] = {
+    READY: Q(ready_shard__isnull=False),
+    WAITING: Q(status=Status.PENDING, next_retry_at__isnull=False),
+    UNSCHEDULED: is_exactly("status", Status.PENDING) & Q(next_retry_at__isnull=True),
+    **{status: is_exactly("status", status) for status in Status.values},
 }
 
 
@@ -92,7 +82,7 @@ class StateFilter(SimpleListFilter):
         if state in Status.values and not request.GET.get(EventTypeFilter.parameter_name):
             # MySQL 8 would otherwise read and sort every row of a state that has few.
             queryset = read_by(queryset, index="idx_outbox_status_id")
-        return queryset.filter(**CONDITION_OF[state])
+        return queryset.filter(CONDITION_OF[state])
 
 
 class EventTypeFilter(SimpleListFilter):
@@ -113,4 +103,6 @@ class EventTypeFilter(SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> QuerySet[OutboxMessage]:
         event_type = self.value()
-        return queryset.filter(**_is("biz_type", event_type), next_retry_at__isnull=True) if event_type else queryset
+        return (
+            queryset.filter(is_exactly("biz_type", event_type), next_retry_at__isnull=True) if event_type else queryset
+        )

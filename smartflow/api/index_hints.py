@@ -35,7 +35,8 @@ def is_exactly(column: str, value: Any) -> Q:
     """
     Return the condition that a column has a value, said as a range.
 
-    Said as an equality, MariaDB may enter the index at the value's first entry, and read all from there to the page.
+    Said as an equality, MariaDB may enter the index at the value's first entry, and read all from there to the page:
+    16 s instead of a third of one with ten million rows.
     """
     return Q(**{f"{column}__gte": value, f"{column}__lte": value})
 

@@ -118,7 +118,11 @@ def _parse(suite: Suite) -> argparse.Namespace:
     parser.add_argument("--mutants", default="", help=f"all, or some of {', '.join(suite.mutants)}")
     parser.add_argument("--stop-at-first", action="store_true", help="end with the first broken promise")
     parser.add_argument("--verbose", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    unknown = set(filter(None, options.mutants.split(","))) - {"all", *suite.mutants}
+    if unknown:
+        parser.error(f"there is no such mutant: {', '.join(sorted(unknown))}; see --help")
+    return options
 
 
 def _tell(suite: Suite, outcome: Any, options: argparse.Namespace) -> None:
